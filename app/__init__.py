@@ -1,0 +1,1 @@
+"""Footnote: chat with documents, with answers that can be checked."""

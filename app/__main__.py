@@ -1,0 +1,133 @@
+"""The command line: `python -m app run | api | worker | migrate | doctor`."""
+
+import argparse
+import importlib.util
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+
+from pydantic import ValidationError
+
+from app.config import Settings
+
+_LOCAL_DRAIN_S = 10
+_DRAIN_S = 25
+# An access token in the URL of an EventSource and long cookies are legitimate; h11 allows 16 KB.
+_MAX_HEADER_BYTES = 65_536
+_KEEP_ALIVE_S = 5
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command. Returns the exit status; 2 means that a setting is wrong."""
+    command = _parse(arguments)
+    try:
+        settings = Settings()
+    except ValidationError as exc:
+        for line in describe_settings_errors(exc):
+            print(line, file=sys.stderr)
+        return 2
+    return COMMANDS[command](settings)
+
+
+def describe_settings_errors(error: ValidationError) -> list[str]:
+    """One line for each setting that cannot work. Never shows the value: it may be a secret."""
+    lines = []
+    for problem in error.errors(include_input=False, include_url=False):
+        name = ".".join(str(part) for part in problem["loc"]).upper()
+        message = problem["msg"].removeprefix("Value error, ")
+        lines.append(f"Setting {name}: {message}" if name else f"Setting {message}")
+    return lines
+
+
+def _parse(arguments: Sequence[str] | None) -> str:
+    parser = argparse.ArgumentParser(
+        prog="python -m app",
+        description="Footnote: chat with documents. Settings come from the environment and .env.",
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, function in COMMANDS.items():
+        summary = (function.__doc__ or "").partition("\n")[0].rstrip(".")
+        commands.add_parser(name, help=summary, description=summary)
+    return str(parser.parse_args(arguments).command)
+
+
+# Each command imports what it alone needs: the worker's start should not wait for the API's
+# modules, nor --help for any.
+
+
+def _run(settings: Settings) -> int:
+    """start everything on this machine: Postgres, Redis, a worker and the API."""
+    from app.local.stack import run_stack  # noqa: PLC0415
+
+    return run_stack(settings)
+
+
+def _api(settings: Settings) -> int:
+    """serve the API (needs DATABASE_URL and REDIS_URL)."""
+    import uvicorn  # noqa: PLC0415
+
+    uvicorn.run(
+        "app.main:create_app",
+        factory=True,
+        host=settings.host,
+        port=settings.port,
+        loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
+        http="h11",
+        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+        timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_DRAIN_S if settings.is_production else _LOCAL_DRAIN_S,
+        server_header=False,
+        access_log=False,
+        log_config=None,
+    )
+    return 0
+
+
+def _worker(settings: Settings) -> int:
+    """work off the queue of documents (needs DATABASE_URL and REDIS_URL)."""
+    # Replaces this process, so that signals reach Celery itself. Heartbeats stay on: readiness
+    # is told by them.
+    os.execv(  # noqa: S606
+        sys.executable,
+        [
+            # As root it warns in seven lines; in a container root is the rule.
+            *(sys.executable, "-W", "ignore:You're running the worker with superuser privileges"),
+            *("-m", "celery", "--quiet", "-A", "worker.celery_app", "worker"),
+            *("--loglevel=WARNING", f"--concurrency={settings.worker_concurrency}"),
+            *("--without-gossip", "--without-mingle"),
+        ],
+    )
+
+
+def _migrate(settings: Settings) -> int:
+    """bring the schema of DATABASE_URL up to date."""
+    if not settings.database_url:
+        print(
+            "DATABASE_URL is not set: there is no database to migrate. Set it, or use "
+            "`python -m app run`, which starts its own and migrates it by itself.",
+            file=sys.stderr,
+        )
+        return 2
+    from app.migrations import upgrade  # noqa: PLC0415
+
+    upgrade(settings.database_url)
+    return 0
+
+
+def _doctor(settings: Settings) -> int:
+    """check everything that is needed, and say what to do."""
+    from app.local.doctor import run_doctor  # noqa: PLC0415
+
+    return run_doctor(settings, say=print)
+
+
+COMMANDS: Mapping[str, Callable[[Settings], int]] = {
+    "run": _run,
+    "api": _api,
+    "worker": _worker,
+    "migrate": _migrate,
+    "doctor": _doctor,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())

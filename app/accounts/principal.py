@@ -1,0 +1,16 @@
+"""Who a request acts for."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from app.models.accounts import MemberRole
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A user in one organization, as checked against the database at most 5 s ago."""
+
+    user_id: UUID
+    org_id: UUID
+    role: MemberRole
+    session_id: UUID

@@ -1,0 +1,1 @@
+"""READ PATH 2: question -> cited answer -> stream: assembly, citations, pipeline."""

@@ -1,0 +1,112 @@
+"""Settings: every environment variable, with unit and default; `.env.example` lists the same."""
+
+import os
+import secrets
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+LOCAL_EMBEDDING_MODEL = "local/all-MiniLM-L6-v2"
+MIN_SECRET_BYTES = 32
+# Every value that ever stood in a sample file, so that copying one can't become a signing key.
+SAMPLE_SECRETS = frozenset({"change-me-to-at-least-32-random-bytes", "changeme", "secret"})
+LOCAL_CORS_ORIGINS = ("http://localhost:3000", "http://localhost:5173")
+
+
+class Environment(StrEnum):
+    LOCAL = "local"
+    PRODUCTION = "production"
+
+
+class Settings(BaseSettings):
+    """Read from the environment, then `.env`. Raises ValidationError on a value that can't work."""
+
+    model_config = SettingsConfigDict(env_file=".env", extra="ignore", env_ignore_empty=True)
+
+    app_name: str = "Footnote"
+    environment: Environment = Environment.LOCAL
+    debug: bool = False
+    log_level: str = "INFO"
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=1, le=65535)
+    data_dir: Path = Path(".data")
+
+    secret_key: SecretStr = SecretStr("")
+    access_token_expire_minutes: int = Field(default=15, ge=1, le=1440)
+    refresh_token_expire_days: int = Field(default=30, ge=1, le=365)
+    cors_origins: str = ""
+
+    database_url: str = ""
+    redis_url: str = ""
+    worker_concurrency: int = Field(default=2, ge=1, le=64)
+    worker_metrics_port: int = Field(default=0, ge=0, le=65535)
+
+    openai_api_key: SecretStr = SecretStr("")
+    openai_base_url: str = "https://api.openai.com/v1"
+    ollama_base_url: str = "http://127.0.0.1:11434"
+    default_model: str = ""
+    embedding_model: str = LOCAL_EMBEDDING_MODEL
+    query_cache_ttl_s: int = Field(default=3600, ge=0)
+
+    max_upload_mb: int = Field(default=256, ge=1, le=10_240)
+    profile_requests: bool = False
+
+    @model_validator(mode="after")
+    def _refuse_weak_secrets(self) -> Self:
+        """In production a missing, short or sample secret stops the start."""
+        secret = self.secret_key.get_secret_value()
+        if not secret and self.environment is Environment.LOCAL:
+            return self
+        if secret.lower() in SAMPLE_SECRETS:
+            raise ValueError(
+                "SECRET_KEY is the sample value: generate one with `openssl rand -hex 32`"
+            )
+        if len(secret.encode()) < MIN_SECRET_BYTES or len(set(secret)) < 8:
+            raise ValueError(
+                f"SECRET_KEY must be at least {MIN_SECRET_BYTES} random bytes: "
+                "generate one with `openssl rand -hex 32`"
+            )
+        return self
+
+    @property
+    def is_production(self) -> bool:
+        return self.environment is Environment.PRODUCTION
+
+    @property
+    def allowed_origins(self) -> tuple[str, ...]:
+        """Browser origins that may call the API; the usual dev servers in local mode."""
+        listed = tuple(origin.strip() for origin in self.cors_origins.split(",") if origin.strip())
+        return listed or (() if self.is_production else LOCAL_CORS_ORIGINS)
+
+    @property
+    def max_upload_bytes(self) -> int:
+        return self.max_upload_mb * 1024 * 1024
+
+    @cached_property
+    def signing_key(self) -> str:
+        """The secret that signs access tokens.
+
+        In local mode it is generated once and kept in `DATA_DIR/secret_key` with mode 0600.
+        """
+        return self.secret_key.get_secret_value() or _read_or_create_secret(
+            self.data_dir / "secret_key"
+        )
+
+
+def _read_or_create_secret(path: Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # O_EXCL: of two processes that start at once, one creates the file and the other reads it.
+        with open(path, "x", opener=_open_private) as file:
+            file.write(secrets.token_hex(32))
+    except FileExistsError:
+        pass
+    return path.read_text().strip()
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

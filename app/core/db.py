@@ -1,0 +1,133 @@
+"""Opens transactions, under one of two roles that row-level security tells apart.
+
+`footnote_app` sees one organization: the one named by `app.org_id`, set for each transaction.
+`footnote_system` sees all: for work that has no organization yet or spans several (login, claim,
+sweep). Neither owns a table. Jobs queued in a transaction are sent after it commits.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, Protocol
+from uuid import UUID
+
+from pgvector.asyncpg import register_vector
+from sqlalchemy import event, exc, text
+from sqlalchemy.ext.asyncio import (
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.types import UserDefinedType
+
+from app.core.jobs import JobSender, take_jobs
+
+APP_ROLE = "footnote_app"
+SYSTEM_ROLE = "footnote_system"
+_SET_ORG = text("SELECT set_config('app.org_id', :org_id, true)")
+_ROLE_FACTS = text(
+    "SELECT current_user, rolsuper OR rolbypassrls,"
+    " EXISTS (SELECT FROM pg_class WHERE relowner = pg_roles.oid AND relpersistence <> 't')"
+    " FROM pg_roles WHERE rolname = current_user"
+)
+
+
+class TenantScope(Protocol):
+    """Whoever a transaction is opened for."""
+
+    @property
+    def org_id(self) -> UUID: ...
+
+
+class HalfVec(UserDefinedType[Any]):
+    """pgvector's halfvec, for a connection whose binary codec is registered.
+
+    pgvector's own SQLAlchemy type turns vectors into text, which the codec then refuses.
+    """
+
+    cache_ok = True
+
+    def get_col_spec(self, **_: object) -> str:
+        return "halfvec"
+
+
+class Database:
+    """Two pools, one per role. Raises at `check_roles` when a role could see too much."""
+
+    def __init__(self, url: str, jobs: JobSender, *, pool_size: int = 10) -> None:
+        self._jobs = jobs
+        self._app = _create_engine(url, APP_ROLE, pool_size=pool_size)
+        self._system = _create_engine(url, SYSTEM_ROLE, pool_size=2)
+        self._app_sessions = async_sessionmaker(self._app, expire_on_commit=False)
+        self._system_sessions = async_sessionmaker(self._system, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def transaction(self, scope: TenantScope) -> AsyncIterator[AsyncSession]:
+        """A transaction that sees the rows of one organization only. Commits at the end."""
+        async with self._app_sessions.begin() as session:
+            await session.execute(_SET_ORG, {"org_id": str(scope.org_id)})
+            yield session
+        await self._jobs.send_all(take_jobs(session))
+
+    @asynccontextmanager
+    async def system_transaction(self) -> AsyncIterator[AsyncSession]:
+        """A transaction across organizations. tests/test_architecture.py lists who may call it."""
+        async with self._system_sessions.begin() as session:
+            yield session
+        await self._jobs.send_all(take_jobs(session))
+
+    async def check_roles(self) -> None:
+        """Raise RuntimeError unless both pools run under roles that row-level security binds."""
+        for engine, expected in ((self._app, APP_ROLE), (self._system, SYSTEM_ROLE)):
+            async with engine.connect() as connection:
+                role, is_exempt, owns_tables = (await connection.execute(_ROLE_FACTS)).one()
+            if role != expected or is_exempt or owns_tables:
+                raise RuntimeError(
+                    f"the database role {role!r} is not bound by row-level security: "
+                    "run `python -m app migrate` and connect as a member of footnote_app"
+                )
+
+    async def close(self) -> None:
+        await self._app.dispose()
+        await self._system.dispose()
+
+
+def _create_engine(url: str, role: str, *, pool_size: int) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        pool_size=pool_size,
+        max_overflow=5,
+        pool_timeout=3,
+        pool_recycle=1200,
+        connect_args={
+            "timeout": 5,
+            "server_settings": {
+                "role": role,
+                "application_name": role,
+                "jit": "off",
+                "lock_timeout": "3s",
+                "statement_timeout": "60s" if role == SYSTEM_ROLE else "20s",
+                "idle_in_transaction_session_timeout": "60s",
+            },
+        },
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def _register_codec(connection: Any, _record: object) -> None:
+        connection.run_async(_register_vector_if_installed)
+
+    @event.listens_for(engine.sync_engine, "checkout")
+    def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+        # Like pool_pre_ping, without its round trip: asyncpg notices a server that has gone.
+        if connection.driver_connection.is_closed():
+            raise exc.DisconnectionError("the server closed the connection")
+
+    return engine
+
+
+async def _register_vector_if_installed(connection: Any) -> None:
+    try:
+        await register_vector(connection)
+    except ValueError as error:  # before the first migration there is no such type
+        if "unknown type" not in str(error):
+            raise

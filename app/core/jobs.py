@@ -1,0 +1,74 @@
+"""Background jobs by name. They ride on the transaction: sent after commit, dropped on rollback.
+
+A message is only a wake-up. What there is to do stands in Postgres, so a lost message delays work
+until the next sweep and loses none.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from enum import StrEnum
+
+import structlog
+from celery import Celery
+from kombu.exceptions import OperationalError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+log = structlog.get_logger(__name__)
+
+# A wake-up that nobody took is stale soon: the sweeper sends a new one.
+_EXPIRES_S = 30
+_SEND_TIMEOUT_S = 3.0
+
+
+class JobName(StrEnum):
+    """What a worker can be woken for; `worker/tasks.py` has a task for each."""
+
+    INGEST = "ingest"  # claim queued documents until there are none
+    PURGE = "purge"  # remove what tombstoned documents left
+
+
+def enqueue(session: AsyncSession, job: JobName) -> None:
+    """Ask for a wake-up once this session's transaction has committed."""
+    session.info.setdefault("jobs", []).append(job)
+
+
+def take_jobs(session: AsyncSession) -> Sequence[JobName]:
+    jobs: list[JobName] = session.info.pop("jobs", [])
+    return jobs
+
+
+def celery_broker_url(redis_url: str) -> str:
+    """Return kombu's form of a redis-py URL (`unix://…` is `redis+socket://…` there)."""
+    if redis_url.startswith("unix://"):
+        path = redis_url.removeprefix("unix://").partition("?")[0]
+        return f"redis+socket://{path}?virtual_host=1"
+    return redis_url
+
+
+class JobSender:
+    """Sends wake-ups over Redis. A broker that is down costs a log line: the sweep sends again."""
+
+    def __init__(self, redis_url: str) -> None:
+        self._celery = Celery("footnote", broker=celery_broker_url(redis_url), set_as_current=False)
+        self._celery.conf.update(
+            broker_connection_timeout=1,
+            broker_transport_options={"socket_timeout": 1, "socket_connect_timeout": 1},
+            task_ignore_result=True,
+        )
+
+    async def send_all(self, jobs: Sequence[JobName]) -> None:
+        for job in jobs:
+            await self.send(job)
+
+    async def send(self, job: JobName) -> None:
+        try:
+            async with asyncio.timeout(_SEND_TIMEOUT_S):
+                await asyncio.to_thread(self._send, job)
+        except (OperationalError, OSError) as error:  # TimeoutError is an OSError
+            log.warning("job_not_sent", job=str(job), error=type(error).__name__)
+
+    def _send(self, job: JobName) -> None:
+        self._celery.send_task(job, queue=job, expires=_EXPIRES_S, retry=False)
+
+    def close(self) -> None:
+        self._celery.close()

@@ -1,0 +1,74 @@
+"""Every Prometheus metric, declared once. Labels hold no ids, so their number stays bounded."""
+
+import os
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    start_http_server,
+)
+from prometheus_client.multiprocess import MultiProcessCollector
+
+REQUESTS = Counter("footnote_http_requests_total", "HTTP requests", ["method", "route", "status"])
+REQUEST_SECONDS = Histogram(
+    "footnote_http_request_seconds", "Time to the end of the response", ["method", "route"]
+)
+FIRST_TOKEN_SECONDS = Histogram(
+    "footnote_chat_first_token_seconds",
+    "From the request to the first token of the answer",
+    ["provider"],
+    buckets=(0.01, 0.03, 0.06, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30),
+)
+TOKENS_PER_SECOND = Histogram(
+    "footnote_chat_tokens_per_second",
+    "Output tokens per second of one answer, after its first token",
+    ["provider"],
+    buckets=(1, 5, 10, 20, 40, 80, 160, 320, 1000),
+)
+EMBEDDING_CACHE = Counter(
+    "footnote_embedding_cache_total", "Query embeddings by cache outcome", ["outcome"]
+)
+PROVIDER_ERRORS = Counter(
+    "footnote_provider_errors_total", "Failed calls of model providers", ["provider", "kind"]
+)
+INGESTION_STAGE_SECONDS = Histogram(
+    "footnote_ingestion_stage_seconds",
+    "Time one document spent in a stage of ingestion",
+    ["stage"],
+    buckets=(0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
+)
+INGESTION_OUTCOMES = Counter(
+    "footnote_ingestion_outcomes_total", "Documents by how their ingestion ended", ["outcome"]
+)
+QUEUE_AGE_SECONDS = Gauge(
+    "footnote_queue_age_seconds",
+    "Age of the oldest queued document",
+    multiprocess_mode="mostrecent",
+)
+QUEUED_DOCUMENTS = Gauge(
+    "footnote_queued_documents", "Documents that wait for a worker", multiprocess_mode="mostrecent"
+)
+
+
+def open_registry() -> CollectorRegistry:
+    """Return this process's metrics, or those of all that share PROMETHEUS_MULTIPROC_DIR."""
+    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
+        return REGISTRY
+    registry = CollectorRegistry()
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library has no types
+    return registry
+
+
+def render_metrics() -> tuple[bytes, str]:
+    """Return the exposition text and its content type."""
+    return generate_latest(open_registry()), CONTENT_TYPE_LATEST
+
+
+def serve_metrics(port: int) -> None:
+    """Serve `/metrics` on a port of its own, from a daemon thread."""
+    start_http_server(port, registry=open_registry())

@@ -1,0 +1,47 @@
+"""Keyset pages: a cursor names the last row seen, so that a page never shifts under its reader."""
+
+import base64
+import binascii
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, TypeVar
+from uuid import UUID
+
+from app.core.errors import InvalidRequest
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """The sort key of the last row of a page: newest first, the id breaks ties."""
+
+    created_at: datetime
+    id: UUID
+
+    def encode(self) -> str:
+        raw = json.dumps([self.created_at.isoformat(), str(self.id)], separators=(",", ":"))
+        return base64.urlsafe_b64encode(raw.encode()).decode().rstrip("=")
+
+    @classmethod
+    def decode(cls, value: str) -> "Cursor":
+        """Raises InvalidRequest for anything that `encode` did not make."""
+        try:
+            padded = value + "=" * (-len(value) % 4)
+            created_at, row_id = json.loads(base64.urlsafe_b64decode(padded))
+            cursor = cls(datetime.fromisoformat(created_at), UUID(row_id))
+        except (ValueError, TypeError, AttributeError, binascii.Error, RecursionError) as error:
+            raise InvalidRequest("The cursor is not one of ours.", param="cursor") from error
+        if cursor.created_at.tzinfo is None:
+            raise InvalidRequest("The cursor is not one of ours.", param="cursor")
+        return cursor
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of rows; `next_cursor` is None at the end."""
+
+    items: Sequence[T]
+    next_cursor: str | None

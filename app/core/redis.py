@@ -1,0 +1,22 @@
+"""The Redis client. Redis may be down or wiped at any moment: callers treat it as a cache."""
+
+from redis.asyncio import BlockingConnectionPool, Redis
+from redis.exceptions import RedisError
+
+REDIS_TIMEOUT_S = 0.25
+REDIS_ERRORS = (RedisError, OSError, TimeoutError)
+
+WORKER_HEARTBEAT_KEY = "footnote:worker:heartbeat"
+WORKER_HEARTBEAT_TTL_S = 15
+
+
+def open_redis(url: str) -> Redis:
+    """Return a client with a bounded pool; every call may raise one of REDIS_ERRORS."""
+    pool = BlockingConnectionPool.from_url(
+        url,
+        max_connections=20,
+        timeout=REDIS_TIMEOUT_S,
+        socket_timeout=REDIS_TIMEOUT_S,
+        socket_connect_timeout=REDIS_TIMEOUT_S,
+    )
+    return Redis.from_pool(pool)

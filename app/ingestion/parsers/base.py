@@ -1,0 +1,91 @@
+"""What every parser gives: a title, the number of pages, and the pages one after the other."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from app.core.errors import AppError
+from app.ingestion.base import Page
+from app.ingestion.outcomes import OUTCOMES, IngestErrorCode, remedy_of
+
+MAX_PAGES = 5_000
+MAX_CHARACTERS = 20_000_000
+
+
+class Markup(StrEnum):
+    """How a document's text marks its headings."""
+
+    NONE = "none"
+    MARKDOWN = "markdown"
+
+
+class DocumentUnreadable(AppError):
+    """A document can't be made searchable.
+
+    `error_code` says why, `detail` is a sentence on this one document or empty, and `message` is
+    the detail followed by the remedy.
+    """
+
+    status, code, type = 422, "document_unreadable", "invalid_request_error"
+
+    def __init__(self, error_code: IngestErrorCode, *, detail: str = "") -> None:
+        super().__init__(f"{detail} {remedy_of(error_code)}".strip(), code=error_code.value)
+        self.error_code = error_code
+        self.detail = detail
+
+    @property
+    def is_retryable(self) -> bool:
+        return OUTCOMES[self.error_code].is_retryable
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedDocument:
+    """An open document. `title` comes from its own metadata, cleaned.
+
+    `pages()` reads the pages in order, numbered from 1, while the document is open; it raises
+    DocumentUnreadable for what only shows on the way: no text at all, or too much of it.
+    """
+
+    title: str | None
+    page_count: int
+    pages: Callable[[], Iterator[Page]]
+    markup: Markup = Markup.NONE
+
+
+# Takes the file and the password for it, if the user gave one. Synchronous: run it in a thread.
+# Raises DocumentUnreadable on opening.
+Parser = Callable[[Path, str | None], AbstractContextManager[ParsedDocument]]
+
+
+def limit_text(pages: Iterator[Page]) -> Iterator[Page]:
+    """Pass pages on. Raises DocumentUnreadable: too_large past MAX_CHARACTERS, no_text at the end
+    of a document without a single letter or digit."""
+    characters, has_text = 0, False
+    for page in pages:
+        characters += len(page.text)
+        if characters > MAX_CHARACTERS:
+            raise too_large()
+        has_text = has_text or has_letters(page.text)
+        yield page
+    if not has_text:
+        raise DocumentUnreadable(IngestErrorCode.NO_TEXT)
+
+
+def too_large() -> DocumentUnreadable:
+    detail = f"The document holds more than {MAX_CHARACTERS:,} characters."
+    return DocumentUnreadable(IngestErrorCode.TOO_LARGE, detail=detail)
+
+
+def check_page_count(page_count: int) -> None:
+    """Raise DocumentUnreadable for a document without pages, or with more than MAX_PAGES."""
+    if page_count < 1:
+        raise DocumentUnreadable(IngestErrorCode.CORRUPT, detail="The document has no pages.")
+    if page_count > MAX_PAGES:
+        detail = f"The document has {page_count:,} pages, and the limit is {MAX_PAGES:,}."
+        raise DocumentUnreadable(IngestErrorCode.TOO_MANY_PAGES, detail=detail)
+
+
+def has_letters(text: str) -> bool:
+    return any(character.isalnum() for character in text)

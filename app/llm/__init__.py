@@ -1,0 +1,1 @@
+"""Models behind one interface: base (protocols), registry, embedder, providers/."""

@@ -1,0 +1,149 @@
+"""The two seams to models: LLMProvider (chat) and EmbeddingProvider."""
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.core.tokens import Tokenizer
+
+FloatMatrix = NDArray[np.float32]
+
+CONNECT_TIMEOUT_S = 5.0
+FIRST_CONTENT_TIMEOUT_S = 30.0
+IDLE_TIMEOUT_S = 30.0
+TOTAL_TIMEOUT_S = 300.0
+
+# The whole answer when the sources do not hold one; never with a marker.
+NOT_IN_DOCUMENTS = "The documents do not contain an answer to this question."
+EMBED_BATCH_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long a remote model may take, in seconds.
+
+    `first_content_s` ends with the first token, not the first byte, and bounds a query's embedding;
+    `idle_s` is the longest pause between two chunks, `total_s` the whole answer.
+    """
+
+    connect_s: float = CONNECT_TIMEOUT_S
+    first_content_s: float = FIRST_CONTENT_TIMEOUT_S
+    idle_s: float = IDLE_TIMEOUT_S
+    total_s: float = TOTAL_TIMEOUT_S
+    embed_batch_s: float = EMBED_BATCH_TIMEOUT_S
+
+
+class Role(StrEnum):
+    SYSTEM = "system"
+    USER = "user"
+    ASSISTANT = "assistant"
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A numbered passage of the prompt. `n` is what `[n]` in the answer refers to."""
+
+    n: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One call of a chat model. `model` is the vendor's own id, without our provider prefix.
+
+    `question` and `sources` repeat what the messages already hold; only a provider without a
+    language model (`extractive`) reads them.
+    """
+
+    model: str
+    messages: tuple[Message, ...]
+    temperature: float
+    max_tokens: int
+    question: str = ""
+    sources: tuple[Source, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Tokens of one call. `is_estimated` when the provider did not say."""
+
+    input_tokens: int
+    output_tokens: int
+    is_estimated: bool = False
+
+
+class FinishReason(StrEnum):
+    STOP = "stop"
+    LENGTH = "length"
+    CONTENT_FILTER = "content_filter"
+
+
+@dataclass(frozen=True, slots=True)
+class TextDelta:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """The end of an answer. `model` is what the vendor says answered."""
+
+    reason: FinishReason
+    usage: Usage
+    model: str
+
+
+class LLMProvider(Protocol):
+    """A vendor of chat models."""
+
+    name: str
+
+    def stream(self, request: ChatRequest) -> AsyncIterator[TextDelta | Finish]:
+        """Yield non-empty text deltas, then exactly one Finish.
+
+        Raises ProviderError instead of Finish on any failure, also when the connection ends
+        without the format's terminal marker. Closing the iterator closes the socket. Never retries.
+        """
+        ...
+
+    async def list_models(self) -> list[str]:
+        """Return the vendor's model ids, unprefixed. Raises ProviderError when unreachable."""
+        ...
+
+    async def aclose(self) -> None: ...
+
+
+class Purpose(StrEnum):
+    """What a text is embedded for: some models want different prefixes."""
+
+    DOCUMENT = "document"
+    QUERY = "query"
+
+
+class EmbeddingProvider(Protocol):
+    """A vendor of embedding models, bound to one model."""
+
+    name: str
+    model: str
+    max_input_tokens: int
+    max_batch: int
+    tokenizer: Tokenizer
+
+    async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> FloatMatrix:
+        """Embed texts in order. Returns unit vectors, shape (len(texts), dimensions), float32.
+
+        One call to the vendor, at most `max_batch` texts; never retries. Raises ProviderError, also
+        (kind PROTOCOL) when the count, the dimensions or a value is not what it must be.
+        """
+        ...
+
+    async def aclose(self) -> None: ...

@@ -1,0 +1,1 @@
+"""One file a vendor; `app/llm/registry.py` lists them."""

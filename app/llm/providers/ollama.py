@@ -1,0 +1,285 @@
+"""Ollama over its native API: its `/v1` can't set the context window and cuts prompts silently."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import aiohttp
+
+from app.core.errors import ProviderError, ProviderErrorKind
+from app.core.tokens import EstimatingTokenizer, Tokenizer
+from app.llm.base import (
+    ChatRequest,
+    Finish,
+    FinishReason,
+    FloatMatrix,
+    Purpose,
+    TextDelta,
+    Timeouts,
+)
+from app.llm.vectors import VectorGate
+from app.llm.wire import (
+    DRAIN_TIMEOUT_S,
+    LineSplitter,
+    StreamClock,
+    counted_errors,
+    estimate_prompt_tokens,
+    failure_kind,
+    parse_retry_after,
+    provider_error,
+    usage_or_estimate,
+)
+
+NAME = "ollama"
+MAX_BATCH = 100
+MIN_CONTEXT_TOKENS = 4096
+MAX_CONTEXT_TOKENS = 131_072
+DEFAULT_MAX_INPUT_TOKENS = 512
+
+# (document, query): models that were trained with a prefix retrieve badly without it.
+_PREFIXES = {
+    "nomic-embed-text": ("search_document: ", "search_query: "),
+    "mxbai-embed-large": ("", "Represent this sentence for searching relevant passages: "),
+}
+_MAX_INPUT_TOKENS = {"nomic-embed-text": 2048, "bge-m3": 8192, "all-minilm": 256}
+
+
+class OllamaProvider:
+    """Chat over `/api/chat`. Must be made inside a running event loop."""
+
+    name = NAME
+
+    def __init__(self, *, base_url: str, timeouts: Timeouts | None = None) -> None:
+        self._timeouts = timeouts or Timeouts()
+        self._session = _open_session(base_url, self._timeouts)
+
+    async def stream(self, request: ChatRequest) -> AsyncIterator[TextDelta | Finish]:
+        """See LLMProvider."""
+        clock = StreamClock(self._timeouts)
+        answer = _Answer(request)
+        with counted_errors(), _translated_errors(request.model):
+            response = await clock.wait(self._session.post("api/chat", json=_chat_body(request)))
+            try:
+                await _raise_for_status(response, request.model)
+                while not answer.is_done:
+                    block = await clock.wait(response.content.readany())
+                    for text in answer.feed(block) if block else answer.end():
+                        yield TextDelta(text)
+                    if not block:
+                        break
+                    if answer.has_progressed():
+                        clock.saw_chunk(has_content=answer.has_content)
+                finish = answer.finish()
+                await _drain(response)
+            finally:
+                response.close()  # a no-op once the body was read to its end
+            yield finish
+
+    async def list_models(self) -> list[str]:
+        """See LLMProvider; the pulled models, newest first, with their tags."""
+        with _translated_errors(""):
+            async with (
+                asyncio.timeout(self._timeouts.first_content_s),
+                self._session.get("api/tags") as response,
+            ):
+                await _raise_for_status(response, "")
+                listed = json.loads(await response.read())
+            return [str(model["name"]) for model in listed["models"]]
+
+    async def aclose(self) -> None:
+        await self._session.close()
+
+
+class OllamaEmbedding:
+    """One embedding model over `/api/embed`. Must be made inside a running event loop."""
+
+    name = NAME
+    max_batch = MAX_BATCH
+
+    def __init__(self, *, base_url: str, model: str, timeouts: Timeouts | None = None) -> None:
+        family = model.rpartition("/")[2].partition(":")[0]
+        self.model = model
+        self.max_input_tokens = _MAX_INPUT_TOKENS.get(family, DEFAULT_MAX_INPUT_TOKENS)
+        self.tokenizer: Tokenizer = EstimatingTokenizer()
+        self._prefixes = _PREFIXES.get(family, ("", ""))
+        self._timeouts = timeouts or Timeouts()
+        self._session = _open_session(base_url, self._timeouts)
+        self._gate = VectorGate(NAME)
+
+    async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> FloatMatrix:
+        """See EmbeddingProvider."""
+        if not 0 < len(texts) <= MAX_BATCH:
+            raise ValueError(f"1 to {MAX_BATCH} texts a call, not {len(texts)}")
+        is_query = purpose is Purpose.QUERY
+        timeout_s = self._timeouts.first_content_s if is_query else self._timeouts.embed_batch_s
+        prefix = self._prefixes[is_query]
+        # truncate: false, so that a text that is too long is an error and not half a vector.
+        body = {"model": self.model, "input": [prefix + t for t in texts], "truncate": False}
+        with _translated_errors(self.model):
+            async with (
+                asyncio.timeout(timeout_s),
+                self._session.post("api/embed", json=body) as response,
+            ):
+                await _raise_for_status(response, self.model)
+                parsed = json.loads(await response.read())
+            if error := parsed.get("error"):
+                raise _failure(None, str(error), self.model)
+            return self._gate.unit_rows(parsed["embeddings"], count=len(texts))
+
+    async def aclose(self) -> None:
+        await self._session.close()
+
+
+class _Answer:
+    """What has been read of one streamed answer."""
+
+    def __init__(self, request: ChatRequest) -> None:
+        self.is_done = False
+        self.has_content = False
+        self._request = request
+        self._lines = LineSplitter()
+        self._texts: list[str] = []
+        self._chunks = self._chunks_reported = 0
+        self._last: Mapping[str, Any] = {}
+
+    def feed(self, block: bytes) -> Iterator[str]:
+        """Yield the non-empty texts in a block of the body, in order."""
+        for line in self._lines.feed(block):
+            if text := self._feed_line(line):
+                yield text
+
+    def end(self) -> Iterator[str]:
+        """Yield the text of a last line without an end."""
+        if text := self._feed_line(self._lines.end()):
+            yield text
+
+    def has_progressed(self) -> bool:
+        """Tell whether a chunk came since the last call; blank lines are none."""
+        has_new = self._chunks > self._chunks_reported
+        self._chunks_reported = self._chunks
+        return has_new
+
+    def finish(self) -> Finish:
+        """Raises ProviderError (TRUNCATED) if `done` never came."""
+        if not self.is_done:
+            raise provider_error(ProviderErrorKind.TRUNCATED, NAME)
+        usage = usage_or_estimate(
+            self._last.get("prompt_eval_count"),
+            self._last.get("eval_count"),
+            messages=self._request.messages,
+            text="".join(self._texts),
+        )
+        is_cut = self._last.get("done_reason") == "length"
+        reason = FinishReason.LENGTH if is_cut else FinishReason.STOP
+        return Finish(reason, usage, str(self._last.get("model") or self._request.model))
+
+    def _feed_line(self, line: bytes) -> str:
+        if self.is_done or not line.strip():
+            return ""
+        chunk = json.loads(line.decode())
+        self._chunks += 1
+        if error := chunk.get("error"):
+            raise _failure(None, str(error), self._request.model)
+        if chunk["done"] is True:
+            self.is_done = True
+            self._last = chunk
+        message = chunk.get("message") or {}
+        text = message.get("content")
+        if not text:
+            # A model that shows its thinking is alive.
+            self.has_content = self.has_content or bool(message.get("thinking"))
+            return ""
+        if not isinstance(text, str):
+            raise TypeError("content is no text")
+        self.has_content = True
+        self._texts.append(text)
+        return text
+
+
+def context_tokens(request: ChatRequest) -> int:
+    """Return the window to ask for: the next power of two that holds prompt and answer.
+
+    Powers of two, because Ollama loads the model anew whenever the number changes.
+    """
+    needed = estimate_prompt_tokens(request.messages) + request.max_tokens
+    window = MIN_CONTEXT_TOKENS
+    while window < needed and window < MAX_CONTEXT_TOKENS:
+        window *= 2
+    return window
+
+
+def _chat_body(request: ChatRequest) -> dict[str, Any]:
+    return {
+        "model": request.model,
+        "messages": [{"role": m.role.value, "content": m.content} for m in request.messages],
+        "stream": True,
+        "options": {
+            "num_ctx": context_tokens(request),
+            "num_predict": request.max_tokens,
+            "temperature": request.temperature,
+        },
+    }
+
+
+def _open_session(base_url: str, timeouts: Timeouts) -> aiohttp.ClientSession:
+    # Reading is timed by our own clocks; aiohttp's own total is 5 minutes.
+    return aiohttp.ClientSession(
+        base_url=base_url.rstrip("/") + "/",
+        timeout=aiohttp.ClientTimeout(total=None, connect=timeouts.connect_s),
+        trust_env=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    """Read to the end of a finished body: only then can the connection serve the next call."""
+    with suppress(TimeoutError, aiohttp.ClientError):
+        async with asyncio.timeout(DRAIN_TIMEOUT_S):
+            while await response.content.readany():
+                pass
+
+
+async def _raise_for_status(response: aiohttp.ClientResponse, model: str) -> None:
+    if response.status == 200:
+        return
+    detail = (await response.content.read(4096)).decode(errors="replace")
+    raise _failure(response.status, detail, model, parse_retry_after(response.headers))
+
+
+def _failure(
+    status: int | None, detail: str, model: str, retry_after_s: float | None = None
+) -> ProviderError:
+    kind = failure_kind(status, detail)
+    message = None
+    if kind is ProviderErrorKind.MODEL_NOT_FOUND and model:
+        message = f"Ollama has not pulled the model {model}: run `ollama pull {model}`."
+    return provider_error(kind, NAME, message=message, retry_after_s=retry_after_s)
+
+
+@contextmanager
+def _translated_errors(model: str) -> Iterator[None]:
+    """Turn what aiohttp and odd bodies raise into ProviderError."""
+    try:
+        yield
+    except (TimeoutError, aiohttp.ServerTimeoutError) as exc:
+        raise provider_error(ProviderErrorKind.TIMEOUT, NAME) from exc
+    except aiohttp.ClientPayloadError as exc:  # after the headers, while reading the body
+        raise provider_error(ProviderErrorKind.TRUNCATED, NAME) from exc
+    except (aiohttp.ClientConnectionError, OSError) as exc:
+        raise provider_error(
+            ProviderErrorKind.UNREACHABLE,
+            NAME,
+            message="Ollama can't be reached: is `ollama serve` running at OLLAMA_BASE_URL?",
+        ) from exc
+    except (
+        aiohttp.ClientError,
+        # ValueError covers bad JSON and bad UTF-8, the others a body of another shape.
+        ValueError,
+        TypeError,
+        LookupError,
+        AttributeError,
+        RecursionError,
+    ) as exc:
+        raise provider_error(ProviderErrorKind.PROTOCOL, NAME) from exc

@@ -1,0 +1,232 @@
+"""Which models there are: providers by name, and the choice of one for a request.
+
+To add a provider: a file in `providers/` and a line in PROVIDERS or EMBEDDINGS.
+"""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import structlog
+
+from app.config import LOCAL_EMBEDDING_MODEL, Settings
+from app.core.errors import NotFound, ProviderError
+from app.llm.base import EmbeddingProvider, LLMProvider
+from app.llm.model_lists import ModelList
+from app.llm.providers.extractive import ExtractiveProvider
+from app.llm.providers.local import LocalEmbedding
+from app.llm.providers.ollama import OllamaEmbedding, OllamaProvider
+from app.llm.providers.openai import OpenAIEmbedding, OpenAIProvider
+
+log = structlog.get_logger()
+
+OPENAI_DEFAULT = "gpt-4.1-mini"
+OLLAMA_PREFERRED = "llama3.2"
+EXTRACTIVE = "extractive"
+
+_OPENAI_MODEL = re.compile(r"^(gpt-|chatgpt-|o\d)")
+_EMBEDDING_MODEL = re.compile(r"embed|minilm|bge|\be5\b|gte", re.IGNORECASE)
+
+
+class ModelsMisconfigured(Exception):
+    """Start-up can't go on. The message names the setting and the remedy."""
+
+
+def _open_openai(settings: Settings) -> LLMProvider | None:
+    api_key = settings.openai_api_key.get_secret_value()
+    if not api_key:
+        return None
+    return OpenAIProvider(api_key=api_key, base_url=settings.openai_base_url)
+
+
+def _open_ollama(settings: Settings) -> LLMProvider | None:
+    if not settings.ollama_base_url:
+        return None
+    return OllamaProvider(base_url=settings.ollama_base_url)
+
+
+def _open_extractive(_settings: Settings) -> LLMProvider | None:
+    return ExtractiveProvider()
+
+
+def _embed_with_openai(settings: Settings, model: str) -> EmbeddingProvider:
+    api_key = settings.openai_api_key.get_secret_value()
+    if not api_key:
+        raise ModelsMisconfigured(
+            f"EMBEDDING_MODEL is openai/{model}, but OPENAI_API_KEY is empty: "
+            f"set the key, or EMBEDDING_MODEL={LOCAL_EMBEDDING_MODEL}"
+        )
+    return OpenAIEmbedding(api_key=api_key, base_url=settings.openai_base_url, model=model)
+
+
+def _embed_with_ollama(settings: Settings, model: str) -> EmbeddingProvider:
+    if not settings.ollama_base_url:
+        raise ModelsMisconfigured(
+            f"EMBEDDING_MODEL is ollama/{model}, but OLLAMA_BASE_URL is empty"
+        )
+    return OllamaEmbedding(base_url=settings.ollama_base_url, model=model)
+
+
+def _embed_locally(settings: Settings, model: str) -> EmbeddingProvider:
+    if f"local/{model}" != LOCAL_EMBEDDING_MODEL:
+        raise ModelsMisconfigured(
+            f"EMBEDDING_MODEL is local/{model}: the only local model is {LOCAL_EMBEDDING_MODEL}"
+        )
+    return LocalEmbedding(settings.data_dir / "models")
+
+
+# A factory returns None when the settings have no key or address for its vendor.
+PROVIDERS: Mapping[str, Callable[[Settings], LLMProvider | None]] = {
+    "openai": _open_openai,
+    "ollama": _open_ollama,
+    EXTRACTIVE: _open_extractive,
+}
+EMBEDDINGS: Mapping[str, Callable[[Settings, str], EmbeddingProvider]] = {
+    "local": _embed_locally,
+    "openai": _embed_with_openai,
+    "ollama": _embed_with_ollama,
+}
+
+
+class Models:
+    """The configured chat providers by name, and the one embedding model."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        providers: Mapping[str, LLMProvider],
+        embedding: EmbeddingProvider,
+    ) -> None:
+        self.embedding = embedding
+        self._default_model = settings.default_model
+        self._needed = {settings.default_model.partition("/")[0], embedding.name}
+        self._providers = providers
+        self._lists = {name: ModelList(provider) for name, provider in providers.items()}
+
+    async def resolve(self, model_id: str | None) -> tuple[LLMProvider, str]:
+        """Return the provider and its own name of a model; None is the default.
+
+        Raises NotFound (`model_not_found`). Whether a vendor has a prefixed model shows in the
+        call. May wait 1 s for Ollama to list its models, at most every 30 s.
+        """
+        model_id = model_id or self._default_model
+        if not model_id:
+            return await self._automatic()
+        prefix, slash, model = model_id.partition("/")
+        if slash and model and prefix in PROVIDERS:
+            if prefix not in self._providers:
+                raise _not_found(model_id, f"the provider {prefix} is not configured here")
+            return self._providers[prefix], model
+        name = await self._provider_of(model_id)
+        if name is None:
+            raise _not_found(model_id, "no configured provider has it")
+        return self._providers[name], model_id
+
+    async def list_models(self) -> list[str]:
+        """Return the ids of all models that the providers list, as `provider/model`, sorted."""
+        listed = await asyncio.gather(*(models.names() for models in self._lists.values()))
+        return sorted(
+            f"{name}/{model}"
+            for name, models in zip(self._lists, listed, strict=True)
+            for model in models
+            if not _EMBEDDING_MODEL.search(model)
+        )
+
+    async def status(self) -> dict[str, str]:
+        """Return "ok", "unconfigured" or "unreachable" for each known provider. Waits 1 s at most.
+
+        An Ollama that never answered and that no setting names counts as unconfigured.
+        """
+        await asyncio.gather(*(models.names() for models in self._lists.values()))
+        states = dict.fromkeys(PROVIDERS, "unconfigured")
+        for name, models in self._lists.items():
+            is_missed = name != "ollama" or name in self._needed or models.was_reachable
+            is_absent = models.state == "unreachable" and not is_missed
+            states[name] = "unconfigured" if is_absent else models.state
+        return states
+
+    async def warm_up(self) -> None:
+        """Load the local model and look for Ollama, so that the first question need not wait.
+
+        A failure is logged: the first use will meet it again and report it to its caller.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                for models in self._lists.values():
+                    group.create_task(models.names())
+                if isinstance(self.embedding, LocalEmbedding):
+                    group.create_task(self.embedding.warm_up())
+        except* ProviderError as failures:
+            log.error("embedding_unusable", reasons=[str(error) for error in failures.exceptions])
+
+    async def aclose(self) -> None:
+        """End the background looks; the providers are closed by who opened them."""
+        for models in self._lists.values():
+            await models.aclose()
+
+    async def _automatic(self) -> tuple[LLMProvider, str]:
+        if "openai" in self._providers:
+            return self._providers["openai"], OPENAI_DEFAULT
+        if model := _preferred(await self._names("ollama")):
+            return self._providers["ollama"], model
+        return self._providers[EXTRACTIVE], EXTRACTIVE
+
+    async def _provider_of(self, model: str) -> str | None:
+        """Return the name of the provider that has a bare model id."""
+        if model == EXTRACTIVE:
+            return EXTRACTIVE
+        if "openai" in self._providers and _OPENAI_MODEL.match(model):
+            return "openai"
+        pulled = await self._names("ollama")
+        if model in pulled or f"{model}:latest" in pulled:
+            return "ollama"
+        # A server behind OPENAI_BASE_URL has names of its own.
+        return "openai" if model in await self._names("openai") else None
+
+    async def _names(self, provider: str) -> tuple[str, ...]:
+        return await self._lists[provider].names() if provider in self._lists else ()
+
+
+@asynccontextmanager
+async def open_models(settings: Settings) -> AsyncIterator[Models]:
+    """Open every configured provider. Sends nothing and loads no model: see `Models.warm_up`.
+
+    Raises ModelsMisconfigured when EMBEDDING_MODEL can't be used with these settings.
+    """
+    async with AsyncExitStack() as stack:
+        embedding = _open_embedding(settings)
+        stack.push_async_callback(embedding.aclose)
+        providers: dict[str, LLMProvider] = {}
+        for name, open_provider in PROVIDERS.items():
+            provider = open_provider(settings)
+            if provider is None:
+                log.warning("provider_unconfigured", provider=name)
+                continue
+            stack.push_async_callback(provider.aclose)
+            providers[name] = provider
+        models = Models(settings, providers, embedding)
+        stack.push_async_callback(models.aclose)
+        yield models
+
+
+def _open_embedding(settings: Settings) -> EmbeddingProvider:
+    name, _, model = settings.embedding_model.partition("/")
+    if name not in EMBEDDINGS or not model:
+        raise ModelsMisconfigured(
+            f"EMBEDDING_MODEL is {settings.embedding_model!r}: it must be provider/model, "
+            f"with one of the providers {', '.join(EMBEDDINGS)}"
+        )
+    return EMBEDDINGS[name](settings, model)
+
+
+def _preferred(pulled: tuple[str, ...]) -> str | None:
+    """Return the pulled model to answer with by default; embedding models can't."""
+    models = [model for model in pulled if not _EMBEDDING_MODEL.search(model)]
+    return next((m for m in models if m.startswith(OLLAMA_PREFERRED)), next(iter(models), None))
+
+
+def _not_found(model_id: str, reason: str) -> NotFound:
+    return NotFound(
+        f"The model {model_id} is not available: {reason}.", code="model_not_found", param="model"
+    )

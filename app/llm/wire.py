@@ -1,0 +1,212 @@
+"""What the adapters of remote models share: deadlines, lines, kinds of failure, estimated usage."""
+
+import asyncio
+from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+from app.core.errors import ProviderError, ProviderErrorKind
+from app.core.metrics import PROVIDER_ERRORS
+from app.core.tokens import EstimatingTokenizer, count_tokens
+from app.llm.base import Message, Timeouts, Usage
+
+T = TypeVar("T")
+
+MAX_LINE_BYTES = 1024 * 1024
+# Reading the end of the body keeps the connection for the next call; it is nearly always there.
+DRAIN_TIMEOUT_S = 0.25
+# What chat templates add around each message.
+TOKENS_PER_MESSAGE = 4
+
+_ESTIMATOR = EstimatingTokenizer()
+_MESSAGES = {
+    ProviderErrorKind.AUTH: "refused the installation's credentials.",
+    ProviderErrorKind.QUOTA: "says that its account has no credit left.",
+    ProviderErrorKind.RATE_LIMITED: "limits the installation's requests; try again later.",
+    ProviderErrorKind.OVERLOADED: "is overloaded or failing; try again later.",
+    ProviderErrorKind.TIMEOUT: "did not answer in time.",
+    ProviderErrorKind.UNREACHABLE: "can't be reached.",
+    ProviderErrorKind.TRUNCATED: "ended its answer early.",
+    ProviderErrorKind.PROTOCOL: "sent an answer that can't be read.",
+    ProviderErrorKind.CONTEXT_LENGTH: "can't take a text of this length.",
+    ProviderErrorKind.BAD_REQUEST: "refused the request.",
+    ProviderErrorKind.MODEL_NOT_FOUND: "does not have the model.",
+}
+_KIND_BY_STATUS = {
+    401: ProviderErrorKind.AUTH,
+    402: ProviderErrorKind.QUOTA,
+    403: ProviderErrorKind.AUTH,
+    404: ProviderErrorKind.MODEL_NOT_FOUND,
+    408: ProviderErrorKind.TIMEOUT,
+    409: ProviderErrorKind.OVERLOADED,
+    413: ProviderErrorKind.CONTEXT_LENGTH,
+    429: ProviderErrorKind.RATE_LIMITED,
+    504: ProviderErrorKind.TIMEOUT,
+}
+# Vendors have no common code for "too long"; these are the phrases of OpenAI, vLLM and Ollama.
+_CONTEXT_PHRASES = (
+    "context_length",
+    "context length",
+    "context window",
+    "maximum context",
+    "max_tokens_per_request",
+    "too many tokens",
+    "too large",
+    "too long",
+)
+_QUOTA_PHRASES = ("insufficient_quota", "billing", "credit")
+
+
+class StreamClock:
+    """The deadlines of one streamed answer; starts when it is made.
+
+    Comments and keep-alives are not chunks: they never move a deadline.
+    """
+
+    def __init__(self, timeouts: Timeouts) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._idle_s = timeouts.idle_s
+        now = self._loop.time()
+        self._total_at = now + timeouts.total_s
+        self._deadline = min(self._total_at, now + timeouts.first_content_s)
+        self._has_content = False
+
+    def saw_chunk(self, *, has_content: bool) -> None:
+        """Start the next pause. Call it right before reading on: the consumer's time is free."""
+        self._has_content = self._has_content or has_content
+        if self._has_content:
+            self._deadline = min(self._total_at, self._loop.time() + self._idle_s)
+
+    async def wait(self, awaitable: Awaitable[T]) -> T:
+        """Return the awaitable's result. Raises TimeoutError when a deadline passes first."""
+        async with asyncio.timeout_at(self._deadline):
+            return await awaitable
+
+
+class LineSplitter:
+    """Cuts a byte stream into lines, without their ends. Raises ValueError on an endless line."""
+
+    def __init__(self) -> None:
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, block: bytes) -> list[bytes]:
+        """Return the lines that this block completes, in order."""
+        head, newline, rest = block.partition(b"\n")
+        if not newline:
+            self._keep(block)
+            return []
+        lines = [b"".join((*self._parts, head)), *rest.split(b"\n")]
+        self._parts, self._size = [], 0
+        self._keep(lines.pop())
+        return lines
+
+    def end(self) -> bytes:
+        """Return what came after the last line end."""
+        return b"".join(self._parts)
+
+    def _keep(self, part: bytes) -> None:
+        if part:
+            self._parts.append(part)
+            self._size += len(part)
+        if self._size > MAX_LINE_BYTES:
+            raise ValueError("a line without end")
+
+
+@contextmanager
+def counted_errors() -> Iterator[None]:
+    """Count the ProviderError that passes through."""
+    try:
+        yield
+    except ProviderError as error:
+        PROVIDER_ERRORS.labels(provider=error.provider, kind=error.kind.value).inc()
+        raise
+
+
+def provider_error(
+    kind: ProviderErrorKind,
+    provider: str,
+    *,
+    message: str | None = None,
+    retry_after_s: float | None = None,
+) -> ProviderError:
+    """Return the error of a kind, with words of ours: the vendor's may quote keys or prompts."""
+    return ProviderError(
+        message or f"The model provider {provider} {_MESSAGES[kind]}",
+        kind=kind,
+        provider=provider,
+        retry_after_s=retry_after_s,
+    )
+
+
+def failure_kind(status: int | None, detail: str) -> ProviderErrorKind:
+    """Tell the kind of a failed call from its status and the vendor's code, type and message.
+
+    `status` is None for an error inside a 200.
+    """
+    detail = detail.lower()
+    if status == 429 and any(phrase in detail for phrase in _QUOTA_PHRASES):
+        return ProviderErrorKind.QUOTA
+    if status in _KIND_BY_STATUS:
+        return _KIND_BY_STATUS[status]
+    if any(phrase in detail for phrase in _CONTEXT_PHRASES):
+        return ProviderErrorKind.CONTEXT_LENGTH
+    if status is None:
+        return _kind_by_words(detail)
+    return ProviderErrorKind.OVERLOADED if status >= 500 else ProviderErrorKind.BAD_REQUEST
+
+
+def _kind_by_words(detail: str) -> ProviderErrorKind:
+    if "insufficient_quota" in detail:
+        return ProviderErrorKind.QUOTA
+    if "rate_limit" in detail or "rate limit" in detail:
+        return ProviderErrorKind.RATE_LIMITED
+    if "model_not_found" in detail or ("model" in detail and "not found" in detail):
+        return ProviderErrorKind.MODEL_NOT_FOUND
+    if "invalid_request" in detail:
+        return ProviderErrorKind.BAD_REQUEST
+    return ProviderErrorKind.OVERLOADED
+
+
+def parse_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds to wait that `retry-after-ms` or `retry-after` name, or None."""
+    try:
+        if milliseconds := headers.get("retry-after-ms"):
+            return max(0.0, float(milliseconds) / 1000)
+        value = headers.get("retry-after", "")
+        if not value:
+            return None
+        if value.strip().replace(".", "", 1).isdigit():
+            return float(value)
+        return max(0.0, (_parse_date(value) - datetime.now(UTC)).total_seconds())
+    except ValueError:
+        return None
+
+
+def _parse_date(value: str) -> datetime:
+    moment = parsedate_to_datetime(value)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def estimate_prompt_tokens(messages: Sequence[Message]) -> int:
+    return sum(TOKENS_PER_MESSAGE + count_tokens(m.content, _ESTIMATOR) for m in messages)
+
+
+def usage_or_estimate(
+    input_tokens: object, output_tokens: object, *, messages: Sequence[Message], text: str
+) -> Usage:
+    """Return the vendor's numbers, or estimates in place of what is missing or no number."""
+    known_input, known_output = _count(input_tokens), _count(output_tokens)
+    return Usage(
+        estimate_prompt_tokens(messages) if known_input is None else known_input,
+        count_tokens(text, _ESTIMATOR) if known_output is None else known_output,
+        is_estimated=known_input is None or known_output is None,
+    )
+
+
+def _count(value: object) -> int | None:
+    if isinstance(value, int) and not isinstance(value, bool) and value >= 0:
+        return value
+    return None

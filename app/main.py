@@ -1,0 +1,76 @@
+"""create_app(): lifespan, middleware, error handlers, routers."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+import structlog
+from fastapi import FastAPI
+from starlette.middleware.cors import CORSMiddleware
+
+from app import exception_handlers
+from app.config import Settings
+from app.core.logging import configure_logging
+from app.dependencies import check_routes_are_guarded
+from app.ingestion.sweep import Sweeper
+from app.middleware import BodyLimit, RequestContext, RequestProfiler
+from app.resources import Resources, open_resources
+from app.routers import ROUTERS
+
+log = structlog.get_logger(__name__)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Build the API. Raises RuntimeError for a route that nobody guards.
+
+    Start-up fails when the database's roles are not bound by row-level security.
+    """
+    settings = settings or Settings()
+    configure_logging(settings.log_level)
+    app = FastAPI(
+        title=settings.app_name,
+        version="0.1.0",
+        debug=settings.debug and not settings.is_production,
+        lifespan=lambda app: _lifespan(app, settings),
+        docs_url=None if settings.is_production else "/docs",
+        redoc_url=None,
+        openapi_url=None if settings.is_production else "/openapi.json",
+    )
+    for router in ROUTERS.values():
+        app.include_router(router)
+    check_routes_are_guarded(app.routes)
+    exception_handlers.install(app)
+    app.add_middleware(BodyLimit)
+    if settings.profile_requests and not settings.is_production:
+        app.add_middleware(RequestProfiler)
+    app.add_middleware(
+        CORSMiddleware,
+        allow_origins=settings.allowed_origins,
+        allow_methods=["*"],
+        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+        expose_headers=["X-Request-ID", "X-Processing-Time-Ms", "Location", "Retry-After"],
+    )
+    app.add_middleware(RequestContext)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
+    async with open_resources(settings) as resources:
+        await resources.db.check_roles()
+        app.state.resources = resources
+        sweeper = asyncio.create_task(Sweeper(resources.db, resources.storage).run())
+        warm_up = asyncio.create_task(_warm_up(resources))
+        try:
+            yield
+        finally:
+            for task in (sweeper, warm_up):
+                task.cancel()
+                with suppress(asyncio.CancelledError):
+                    await task
+
+
+async def _warm_up(resources: Resources) -> None:
+    """Load the embedding model before the first question needs it."""
+    await resources.models.warm_up()
+    log.info("models_ready")

@@ -1,0 +1,139 @@
+"""Pure ASGI middleware, so that streams pass unbuffered: request id, log, metrics, headers."""
+
+import re
+import time
+from http import HTTPStatus
+from uuid import uuid4
+
+import structlog
+from pyinstrument import Profiler
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import HTMLResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from app.core.metrics import REQUEST_SECONDS, REQUESTS
+
+log = structlog.get_logger(__name__)
+
+_REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+# Polled every few seconds by supervisors and scrapers: their successes are not news.
+_QUIET_PATHS = frozenset({"/health", "/health/ready", "/metrics"})
+_MAX_BODY_BYTES = 1024 * 1024
+_COUNT_FOR_THEMSELVES = frozenset({"/api/v1/documents/upload"})
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+
+
+class RequestContext:
+    """Gives each request an id, and records how long it took and how it ended."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        request_id = _request_id(scope)
+        scope.setdefault("state", {})["request_id"] = request_id
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        status = 500
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers["X-Processing-Time-Ms"] = f"{1000 * (time.perf_counter() - started):.1f}"
+                for name, value in _SECURITY_HEADERS.items():
+                    headers.setdefault(name, value)
+                if scope["path"].startswith(("/api/", "/v1/")):
+                    headers.setdefault("Cache-Control", "private, no-store")
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_with_headers)
+        finally:
+            _record(scope, status, time.perf_counter() - started)
+
+
+class BodyLimit:
+    """Refuses bodies of over 1 MiB with 413, wherever the body is read.
+
+    An upload counts for itself, by MAX_UPLOAD_MB and after the caller is known.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in _COUNT_FOR_THEMSELVES:
+            await self.app(scope, receive, send)
+            return
+        left = _MAX_BODY_BYTES
+        declared = next(
+            (value for name, value in scope["headers"] if name == b"content-length"), b""
+        )
+
+        async def counted_receive() -> Message:
+            nonlocal left
+            if declared.isdigit() and int(declared) > _MAX_BODY_BYTES:
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            message = await receive()
+            left -= len(message.get("body", b""))
+            if left < 0:
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
+            return message
+
+        await self.app(scope, counted_receive, send)
+
+
+class RequestProfiler:
+    """With `?profile=1` answers with pyinstrument's page instead. Never installed in production."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or b"profile=1" not in scope["query_string"].split(b"&"):
+            await self.app(scope, receive, send)
+            return
+
+        async def discard(_message: Message) -> None:
+            """The page replaces the response."""
+
+        with Profiler(async_mode="enabled") as profiler:
+            await self.app(scope, receive, discard)
+        await HTMLResponse(profiler.output_html())(scope, receive, send)
+
+
+def _request_id(scope: Scope) -> str:
+    for name, value in scope["headers"]:
+        if name == b"x-request-id" and _REQUEST_ID.fullmatch(sent := value.decode("latin-1")):
+            return str(sent)
+    return uuid4().hex
+
+
+def _record(scope: Scope, status: int, elapsed_s: float) -> None:
+    # The template, never the path: paths hold ids, and whatever a stranger made up.
+    route = getattr(scope.get("route"), "path", "unmatched")
+    REQUESTS.labels(method=scope["method"], route=route, status=status).inc()
+    REQUEST_SECONDS.labels(method=scope["method"], route=route).observe(elapsed_s)
+    if route in _QUIET_PATHS and status < 400:
+        return
+    log.info(
+        "http_request",
+        method=scope["method"],
+        route=route,
+        status=status,
+        elapsed_ms=round(1000 * elapsed_s, 1),
+    )

@@ -1,0 +1,171 @@
+"""Documents, their pages and chunks, and the embeddings of the chunks."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    SmallInteger,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, TSVECTOR
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.core.db import HalfVec
+from app.models.base import Base, Timestamped
+
+
+class DocumentStatus(StrEnum):
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    READY = "ready"
+    FAILED = "failed"
+    DELETING = "deleting"
+
+
+class IngestionStage(StrEnum):
+    PARSING = "parsing"
+    CHUNKING = "chunking"
+    EMBEDDING = "embedding"
+    INDEXING = "indexing"
+
+
+class Document(Timestamped, Base):
+    """An uploaded file and how far its ingestion is.
+
+    Readers see the chunks of `generation` (0: none yet). A worker that claims the document raises
+    `lease_token` and may write only while the row still holds its token.
+    """
+
+    __tablename__ = "documents"
+    __table_args__ = (
+        CheckConstraint(
+            "status IN ('queued', 'processing', 'ready', 'failed', 'deleting')", name="status"
+        ),
+        CheckConstraint("status <> 'ready' OR chunk_count > 0", name="ready_has_chunks"),
+        CheckConstraint("(status = 'failed') = (error_code IS NOT NULL)", name="failed_has_code"),
+        # The same bytes are one document in an organization, until it is deleted.
+        Index(
+            "uq_documents_org_id_sha256",
+            "org_id",
+            "sha256",
+            unique=True,
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+        Index("ix_documents_org_id_created_at_id", "org_id", "created_at", "id"),
+        Index(
+            "ix_documents_pending",
+            "status",
+            "queued_at",
+            postgresql_where=text("status IN ('queued', 'processing', 'deleting')"),
+        ),
+    )
+
+    org_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"), primary_key=True)
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    uploaded_by: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    filename: Mapped[str] = mapped_column(Text)
+    media_type: Mapped[str] = mapped_column(Text)
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[bytes] = mapped_column(LargeBinary)
+    title: Mapped[str | None] = mapped_column(Text)
+
+    status: Mapped[DocumentStatus] = mapped_column(Text, default=DocumentStatus.QUEUED)
+    stage: Mapped[IngestionStage | None] = mapped_column(Text)
+    percent: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+    page_count: Mapped[int | None]
+    chunk_count: Mapped[int] = mapped_column(default=0, server_default="0")
+    generation: Mapped[int] = mapped_column(default=0, server_default="0")
+    error_code: Mapped[str | None] = mapped_column(Text)
+    error_message: Mapped[str | None] = mapped_column(Text)
+
+    lease_token: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    lease_expires_at: Mapped[datetime | None]
+    attempts: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+    queued_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    deleted_at: Mapped[datetime | None]
+
+
+class StoredPage(Base):
+    """The cleaned text of one page: what spans and quotes count in."""
+
+    __tablename__ = "pages"
+    __table_args__ = (
+        ForeignKeyConstraint(["org_id", "document_id"], ["documents.org_id", "documents.id"]),
+    )
+
+    org_id: Mapped[UUID] = mapped_column(primary_key=True)
+    document_id: Mapped[UUID] = mapped_column(primary_key=True)
+    generation: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str] = mapped_column(Text)
+    width: Mapped[float | None]
+    height: Mapped[float | None]
+
+
+class StoredChunk(Base):
+    """A passage. `spans` is flat: page number, start, end of the first span, then of the next.
+
+    `tsv` also holds one lexeme made of `org_id`, so that the index finds one organization's rows.
+    """
+
+    __tablename__ = "chunks"
+    __table_args__ = (
+        ForeignKeyConstraint(["org_id", "document_id"], ["documents.org_id", "documents.id"]),
+        UniqueConstraint("org_id", "document_id", "generation", "ordinal"),
+        Index("ix_chunks_tsv", "tsv", postgresql_using="gin"),
+    )
+
+    org_id: Mapped[UUID] = mapped_column(primary_key=True)
+    id: Mapped[UUID] = mapped_column(primary_key=True)
+    document_id: Mapped[UUID]
+    generation: Mapped[int]
+    ordinal: Mapped[int]
+    text: Mapped[str] = mapped_column(Text)
+    spans: Mapped[list[int]] = mapped_column(ARRAY(Integer))
+    page_start: Mapped[int]
+    page_end: Mapped[int]
+    heading: Mapped[str | None] = mapped_column(Text)
+    token_count: Mapped[int]
+    tsv: Mapped[Any] = mapped_column(TSVECTOR)
+
+
+class EmbeddingSpace(Base):
+    """Vectors that may be compared: one provider, model and number of dimensions."""
+
+    __tablename__ = "embedding_spaces"
+    __table_args__ = (UniqueConstraint("provider", "model", "dimensions"),)
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    provider: Mapped[str] = mapped_column(Text)
+    model: Mapped[str] = mapped_column(Text)
+    dimensions: Mapped[int]
+
+
+class ChunkEmbedding(Base):
+    """A chunk's unit vector. One partition a space, made by `ensure_embedding_space()`."""
+
+    __tablename__ = "chunk_embeddings"
+    __table_args__ = (
+        ForeignKeyConstraint(["org_id", "document_id"], ["documents.org_id", "documents.id"]),
+        Index("ix_chunk_embeddings_org_id_document_id", "org_id", "document_id"),
+        {"postgresql_partition_by": "LIST (space_id)"},
+    )
+
+    space_id: Mapped[int] = mapped_column(ForeignKey("embedding_spaces.id"), primary_key=True)
+    org_id: Mapped[UUID] = mapped_column(primary_key=True)
+    chunk_id: Mapped[UUID] = mapped_column(primary_key=True)
+    document_id: Mapped[UUID]
+    generation: Mapped[int]
+    embedding: Mapped[Any] = mapped_column(HalfVec)

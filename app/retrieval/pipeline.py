@@ -1,0 +1,109 @@
+"""retrieve(): a question -> the chunks that answer it, best first."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import bindparam, text
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.types import Uuid
+
+from app.core.db import Database, HalfVec, TenantScope
+from app.llm.base import EmbeddingProvider
+from app.llm.embedder import Embedder
+from app.models.spans import unflatten_spans
+from app.retrieval.base import Candidate, RankedChunk
+from app.retrieval.dense import search_dense
+from app.retrieval.fulltext import search_fulltext
+from app.retrieval.fusion import fuse
+from app.retrieval.spaces import SpaceDirectory
+
+CANDIDATES_PER_STAGE = 50
+WEIGHTS = {"dense": 1.0, "fulltext": 1.0}
+
+_LOAD = text("""
+    SELECT c.id, c.document_id, d.filename, c.ordinal, c.text, c.spans, c.heading,
+           -(e.embedding <#> CAST(:query AS halfvec)) AS similarity
+    FROM chunks c
+    JOIN documents d ON d.org_id = c.org_id AND d.id = c.document_id
+    LEFT JOIN chunk_embeddings e
+        ON e.space_id = :space_id AND e.org_id = c.org_id AND e.chunk_id = c.id
+    WHERE c.org_id = :org_id AND c.id = ANY (:chunk_ids)
+""").bindparams(bindparam("query", type_=HalfVec()), bindparam("chunk_ids", type_=ARRAY(Uuid())))
+
+
+@dataclass(frozen=True, slots=True)
+class Retriever:
+    """What retrieval stands on, and `retrieve()`."""
+
+    db: Database
+    embedder: Embedder
+    embedding: EmbeddingProvider
+    spaces: SpaceDirectory
+
+    async def retrieve(
+        self,
+        scope: TenantScope,
+        query: str,
+        *,
+        top_k: int,
+        document_ids: Sequence[UUID] = (),
+    ) -> list[RankedChunk]:
+        """Return at most `top_k` chunks of the caller's documents, best first.
+
+        No `document_ids` means all documents. No transaction is open while the query is embedded.
+        Raises ProviderError when the query can't be embedded.
+        """
+        vector = await self.embedder.embed_query(scope.org_id, query)
+        space = await self.spaces.find(self.embedding.name, self.embedding.model, len(vector))
+        async with self.db.transaction(scope) as session:
+            rankings: dict[str, list[Candidate]] = {}
+            if space is not None:
+                rankings["dense"] = await search_dense(
+                    session,
+                    scope.org_id,
+                    space_id=space.id,
+                    has_hnsw=space.has_hnsw,
+                    query=vector,
+                    document_ids=document_ids or None,
+                    limit=CANDIDATES_PER_STAGE,
+                )
+            rankings["fulltext"] = await search_fulltext(
+                session,
+                scope.org_id,
+                query=query,
+                document_ids=document_ids or None,
+                limit=CANDIDATES_PER_STAGE,
+            )
+            best = fuse(rankings, WEIGHTS)[:top_k]
+            return await _load(
+                session, scope.org_id, best, {"query": vector, "space_id": space.id if space else 0}
+            )
+
+
+async def _load(
+    session: AsyncSession, org_id: UUID, ranking: Sequence[Candidate], query: dict[str, object]
+) -> list[RankedChunk]:
+    if not ranking:
+        return []
+    chunk_ids = [candidate.chunk_id for candidate in ranking]
+    rows = await session.execute(_LOAD, {**query, "org_id": org_id, "chunk_ids": chunk_ids})
+    by_id = {row.id: row for row in rows}
+    chunks = []
+    for candidate in ranking:
+        row = by_id[candidate.chunk_id]
+        chunks.append(
+            RankedChunk(
+                chunk_id=row.id,
+                document_id=row.document_id,
+                filename=row.filename,
+                ordinal=row.ordinal,
+                text=row.text,
+                spans=unflatten_spans(row.spans),
+                heading=row.heading,
+                score=candidate.score,
+                similarity=row.similarity,
+            )
+        )
+    return chunks

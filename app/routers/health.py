@@ -1,0 +1,82 @@
+"""Is it alive, is it ready, and its metrics."""
+
+import asyncio
+from typing import Literal
+
+from fastapi import APIRouter, Response, status
+from fastapi.responses import RedirectResponse
+from pydantic import BaseModel
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.core.metrics import render_metrics
+from app.core.redis import REDIS_ERRORS, WORKER_HEARTBEAT_KEY
+from app.dependencies import ResourcesDep
+from app.resources import Resources
+
+router = APIRouter(tags=["health"])
+
+_CHECK_TIMEOUT_S = 2.0
+
+
+class Health(BaseModel):
+    status: Literal["ok"] = "ok"
+
+
+class Readiness(BaseModel):
+    """`unavailable` (503) when the API cannot serve, `degraded` when something else is down."""
+
+    status: Literal["ready", "degraded", "unavailable"]
+    checks: dict[str, str]
+
+
+@router.get("/", include_in_schema=False)
+async def index() -> RedirectResponse:
+    return RedirectResponse("/docs")
+
+
+@router.get("/health")
+async def health() -> Health:
+    """The process answers."""
+    return Health()
+
+
+@router.get("/health/ready")
+async def ready(resources: ResourcesDep, response: Response) -> Readiness:
+    """What the API stands on, each `ok` or what is wrong."""
+    database, (redis, worker), providers = await asyncio.gather(
+        _check_database(resources),
+        _check_redis_and_worker(resources),
+        resources.models.status(),
+    )
+    checks = {"database": database, "redis": redis, "worker": worker}
+    checks |= {f"provider:{name}": state for name, state in providers.items()}
+    if database != "ok":
+        response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
+        response.headers["Retry-After"] = "5"
+        return Readiness(status="unavailable", checks=checks)
+    is_fine = all(state in ("ok", "unconfigured") for state in checks.values())
+    return Readiness(status="ready" if is_fine else "degraded", checks=checks)
+
+
+@router.get("/metrics", include_in_schema=False)
+async def metrics() -> Response:
+    body, content_type = await asyncio.to_thread(render_metrics)
+    return Response(body, media_type=content_type)
+
+
+async def _check_database(resources: Resources) -> str:
+    try:
+        async with asyncio.timeout(_CHECK_TIMEOUT_S), resources.db.system_transaction() as session:
+            await session.execute(text("SELECT 1"))
+    except (SQLAlchemyError, OSError):
+        return "down"
+    return "ok"
+
+
+async def _check_redis_and_worker(resources: Resources) -> tuple[str, str]:
+    try:
+        heartbeat = await resources.redis.get(WORKER_HEARTBEAT_KEY)
+    except REDIS_ERRORS:
+        return "down", "unknown"
+    return "ok", "ok" if heartbeat else "down"

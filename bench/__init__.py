@@ -1,0 +1,1 @@
+"""Measurements of speed and quality; they import app/, nothing imports them."""

@@ -1,0 +1,47 @@
+"""Is this container well? `python healthcheck.py api|worker`: exit status 0 is yes, 1 is no."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from http.client import HTTPConnection, HTTPException
+
+_TIMEOUT_S = 3.0
+
+
+def check_api() -> str | None:
+    """Return what is wrong, or None. Asks for life, not readiness: a restart mends no database."""
+    connection = HTTPConnection(
+        "127.0.0.1", int(os.environ.get("PORT") or 8000), timeout=_TIMEOUT_S
+    )
+    try:
+        connection.request("GET", "/health")
+        status = connection.getresponse().status
+    except (OSError, HTTPException) as error:
+        return f"no answer: {type(error).__name__}"
+    finally:
+        connection.close()
+    return None if status == 200 else f"answered {status}"
+
+
+def check_worker() -> str | None:
+    """Return what is wrong, or None. The heartbeat comes from any worker on this Redis."""
+    # Only here: the API's check runs every few seconds and needs none of this.
+    from redis import Redis  # noqa: PLC0415
+
+    from app.core.redis import REDIS_ERRORS, WORKER_HEARTBEAT_KEY  # noqa: PLC0415
+
+    try:
+        with Redis.from_url(
+            os.environ["REDIS_URL"], socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S
+        ) as redis:
+            is_beating = redis.exists(WORKER_HEARTBEAT_KEY)
+    except REDIS_ERRORS as error:
+        return f"no Redis: {type(error).__name__}"
+    return None if is_beating else "no heartbeat"
+
+
+CHECKS: Mapping[str, Callable[[], str | None]] = {"api": check_api, "worker": check_worker}
+
+if __name__ == "__main__":
+    # A text becomes a line on stderr and the status 1.
+    sys.exit(CHECKS[sys.argv[1]]())

@@ -1,0 +1,302 @@
+"""The embedder over a real adapter, a real HTTP server and a real Redis."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from uuid import UUID, uuid4
+
+import numpy as np
+import pytest
+from redis.asyncio import Redis
+
+from app.core.errors import ProviderError, ProviderErrorKind
+from app.core.metrics import EMBEDDING_CACHE
+from app.core.redis import open_redis
+from app.llm.base import EmbeddingProvider
+from app.llm.embedder import Embedder, RetryPolicy, SingleFlight
+from app.llm.providers.openai import OpenAIEmbedding
+from app.llm.query_cache import query_key
+from tests.provider_server import DIMENSIONS, Failure, ProviderServer, Reply
+
+QUICK = RetryPolicy(base_s=0.001, max_wait_s=0.002)
+LIMITED = Reply(failure=Failure.STATUS, status=429)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ProviderServer]:
+    async with ProviderServer() as server:
+        yield server
+
+
+@pytest.fixture
+async def provider(server: ProviderServer) -> AsyncIterator[EmbeddingProvider]:
+    provider = OpenAIEmbedding(api_key="k", base_url=server.openai_url, model="m")
+    yield provider
+    await provider.aclose()
+
+
+@pytest.fixture
+async def redis(redis_url: str) -> AsyncIterator[Redis]:
+    redis = open_redis(redis_url)
+    yield redis
+    await redis.aclose(close_connection_pool=True)
+
+
+@pytest.fixture
+def org_id() -> UUID:
+    return uuid4()
+
+
+@pytest.fixture
+def embedder(provider: EmbeddingProvider, redis: Redis) -> Embedder:
+    return Embedder(provider, redis, cache_ttl_s=60, document_retries=QUICK, query_retries=QUICK)
+
+
+def count_outcome(outcome: str) -> float:
+    return float(EMBEDDING_CACHE.labels(outcome=outcome)._value.get())
+
+
+async def test_documents_go_in_batches_and_come_back_in_order(
+    embedder: Embedder, server: ProviderServer
+) -> None:
+    texts = [f"topic{number} text" for number in range(250)]
+
+    vectors = await embedder.embed_documents(texts)
+
+    assert vectors.shape == (250, DIMENSIONS)
+    assert [len(call.body["input"]) for call in server.calls] == [100, 100, 50]
+    alone = await embedder.embed_documents([texts[170]])
+    assert np.allclose(vectors[170], alone[0], atol=1e-6)
+
+
+async def test_what_may_pass_is_tried_again(embedder: Embedder, server: ProviderServer) -> None:
+    server.script(LIMITED, Reply(failure=Failure.RESET_EARLY), Reply(failure=Failure.SHORT_BATCH))
+
+    assert (await embedder.embed_documents(["a", "b"])).shape == (2, DIMENSIONS)
+    assert len(server.calls) == 4
+
+
+async def test_the_fifth_failure_is_the_last(embedder: Embedder, server: ProviderServer) -> None:
+    server.script(*[LIMITED] * 9)
+
+    with pytest.raises(ProviderError) as caught:
+        await embedder.embed_documents(["a"])
+
+    assert caught.value.kind is ProviderErrorKind.RATE_LIMITED
+    assert len(server.calls) == 5
+
+
+async def test_what_cannot_pass_is_not_tried_again(
+    embedder: Embedder, server: ProviderServer
+) -> None:
+    server.script(Reply(failure=Failure.STATUS, status=401))
+
+    with pytest.raises(ProviderError):
+        await embedder.embed_documents(["a"])
+
+    assert len(server.calls) == 1
+
+
+async def test_a_long_retry_after_is_not_waited_for(
+    embedder: Embedder, server: ProviderServer
+) -> None:
+    server.script(Reply(failure=Failure.STATUS, status=429, retry_after="31"))
+
+    with pytest.raises(ProviderError) as caught:
+        await embedder.embed_documents(["a"])
+
+    assert caught.value.retry_after_s == 31
+    assert len(server.calls) == 1
+
+
+def test_waits_never_fall_below_retry_after() -> None:
+    policy = RetryPolicy()
+
+    waits = [policy.wait_s(attempt, 12.0) for attempt in range(1, 5)]
+
+    assert all(wait is not None and 12.0 <= wait <= 20.0 for wait in waits)
+    assert policy.wait_s(5, None) is None
+    assert policy.wait_s(1, 30.5) is None
+
+
+async def test_a_batch_that_is_too_large_is_halved(
+    embedder: Embedder, server: ProviderServer
+) -> None:
+    too_large = Reply(failure=Failure.STATUS, status=400, error="maximum context length")
+    server.script(too_large, too_large)
+    texts = [f"topic{number}" for number in range(8)]
+
+    vectors = await embedder.embed_documents(texts)
+
+    assert [len(call.body["input"]) for call in server.calls] == [8, 4, 2, 2, 4]
+    assert np.allclose(vectors, await embedder.embed_documents(texts), atol=1e-6)
+
+
+async def test_one_text_that_is_too_long_is_an_error(
+    embedder: Embedder, server: ProviderServer
+) -> None:
+    server.script(Reply(failure=Failure.STATUS, status=413))
+
+    with pytest.raises(ProviderError) as caught:
+        await embedder.embed_documents(["a"])
+
+    assert caught.value.kind is ProviderErrorKind.CONTEXT_LENGTH
+
+
+async def test_second_query_comes_from_the_cache(
+    embedder: Embedder, server: ProviderServer, org_id: UUID
+) -> None:
+    hits, misses = count_outcome("hit"), count_outcome("miss")
+
+    first = await embedder.embed_query(org_id, "What fell?")
+    second = await embedder.embed_query(org_id, "What fell?")
+
+    assert len(server.calls) == 1
+    assert first.shape == (DIMENSIONS,)
+    assert np.array_equal(first, second)
+    assert (count_outcome("hit") - hits, count_outcome("miss") - misses) == (1, 1)
+
+
+async def test_cache_is_per_organization_and_text(
+    embedder: Embedder, server: ProviderServer, org_id: UUID
+) -> None:
+    await embedder.embed_query(org_id, "What fell?")
+    await embedder.embed_query(uuid4(), "What fell?")
+    await embedder.embed_query(org_id, "What fell? ")
+
+    assert len(server.calls) == 3
+
+
+async def test_cached_vector_expires(embedder: Embedder, redis: Redis, org_id: UUID) -> None:
+    await embedder.embed_query(org_id, "What fell?")
+
+    assert 0 < await redis.ttl(query_key(org_id, "openai/m", "What fell?")) <= 60
+
+
+@pytest.mark.parametrize("damage", ["another query's value", "a flipped byte", "rubbish", "empty"])
+async def test_value_that_is_not_this_querys_is_a_miss(
+    damage: str, embedder: Embedder, server: ProviderServer, redis: Redis, org_id: UUID
+) -> None:
+    right = await embedder.embed_query(org_id, "What fell?")
+    await embedder.embed_query(org_id, "Who leads?")
+    key = query_key(org_id, "openai/m", "What fell?")
+    stored = await redis.get(key)
+    assert isinstance(stored, bytes)
+    other = await redis.get(query_key(org_id, "openai/m", "Who leads?"))
+    assert isinstance(other, bytes)
+    damaged = {
+        "another query's value": other,
+        "a flipped byte": stored[:-1] + bytes([stored[-1] ^ 1]),
+        "rubbish": b"rubbish",
+        "empty": b"",
+    }
+    await redis.set(key, damaged[damage])
+
+    assert np.array_equal(await embedder.embed_query(org_id, "What fell?"), right)
+    assert len(server.calls) == 3
+
+
+async def test_without_a_ttl_nothing_is_kept(
+    provider: EmbeddingProvider, server: ProviderServer, redis: Redis, org_id: UUID
+) -> None:
+    embedder = Embedder(provider, redis, cache_ttl_s=0)
+
+    await embedder.embed_query(org_id, "What fell?")
+    await embedder.embed_query(org_id, "What fell?")
+
+    assert len(server.calls) == 2
+    assert await redis.get(query_key(org_id, "openai/m", "What fell?")) is None
+
+
+async def test_query_is_answered_while_redis_is_down(
+    provider: EmbeddingProvider, server: ProviderServer, org_id: UUID
+) -> None:
+    async with open_redis("redis://127.0.0.1:9/0") as nowhere:
+        embedder = Embedder(provider, nowhere, cache_ttl_s=60)
+        errors = count_outcome("error")
+
+        assert (await embedder.embed_query(org_id, "What fell?")).shape == (DIMENSIONS,)
+        assert count_outcome("error") > errors
+
+
+async def test_query_is_answered_while_redis_hangs(
+    provider: EmbeddingProvider, server: ProviderServer, org_id: UUID
+) -> None:
+    release = asyncio.Event()
+
+    async def say_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await release.wait()
+        writer.close()
+
+    silent = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    port = silent.sockets[0].getsockname()[1]
+    async with silent, open_redis(f"redis://127.0.0.1:{port}/0") as redis:
+        embedder = Embedder(provider, redis, cache_ttl_s=60)
+
+        assert (await embedder.embed_query(org_id, "What fell?")).shape == (DIMENSIONS,)
+        release.set()
+
+
+async def test_same_query_at_once_is_one_call(
+    embedder: Embedder, server: ProviderServer, org_id: UUID
+) -> None:
+    server.delay_s = 0.1
+
+    vectors = await asyncio.gather(*(embedder.embed_query(org_id, "What fell?") for _ in range(20)))
+
+    assert len(server.calls) == 1
+    assert all(np.array_equal(vector, vectors[0]) for vector in vectors)
+
+
+async def test_cancelled_caller_leaves_the_others_alone(
+    embedder: Embedder, server: ProviderServer, org_id: UUID
+) -> None:
+    server.delay_s = 0.2
+    first = asyncio.create_task(embedder.embed_query(org_id, "What fell?"))
+    second = asyncio.create_task(embedder.embed_query(org_id, "What fell?"))
+    await server.wait_until(lambda: len(server.calls) == 1)
+
+    first.cancel()
+
+    assert (await second).shape == (DIMENSIONS,)
+    assert first.cancelled()
+    assert len(server.calls) == 1
+
+
+async def test_last_cancelled_caller_ends_the_call_and_the_next_starts_anew(
+    embedder: Embedder, server: ProviderServer, org_id: UUID
+) -> None:
+    server.script(Reply(failure=Failure.HANG))
+    callers = [asyncio.create_task(embedder.embed_query(org_id, "What fell?")) for _ in range(2)]
+    await server.wait_until(lambda: server.open_streams == 1)
+
+    for caller in callers:
+        caller.cancel()
+    await asyncio.wait(callers)
+
+    assert (await embedder.embed_query(org_id, "What fell?")).shape == (DIMENSIONS,)
+    await server.wait_until(lambda: server.aborts == 1)
+
+
+async def test_shared_failure_reaches_every_caller_and_is_not_kept(
+    embedder: Embedder, server: ProviderServer, org_id: UUID
+) -> None:
+    server.delay_s = 0.1
+    server.script(Reply(failure=Failure.STATUS, status=401))
+
+    asked = (embedder.embed_query(org_id, "What fell?") for _ in range(3))
+    results = await asyncio.gather(*asked, return_exceptions=True)
+
+    assert all(isinstance(result, ProviderError) for result in results)
+    assert (await embedder.embed_query(org_id, "What fell?")).shape == (DIMENSIONS,)
+
+
+async def test_single_flight_forgets_what_has_landed() -> None:
+    flights = SingleFlight[int]()
+    runs = 0
+
+    async def work() -> int:
+        nonlocal runs
+        runs += 1
+        return runs
+
+    assert [await flights.run("key", work) for _ in range(3)] == [1, 2, 3]

@@ -1,0 +1,344 @@
+"""Row-level security with the real roles, before any feature stands on it."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from uuid import UUID, uuid4
+
+import numpy as np
+import pytest
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+
+from app.core.db import Database
+from app.core.ids import new_id
+from app.core.jobs import JobSender
+from app.ingestion import indexing
+from app.ingestion.base import Chunk, Page
+from app.ingestion.lease import Lease, LeaseLost, claim_next
+from app.migrations import downgrade, upgrade
+from app.models.spans import Span
+
+TENANT_TABLES = ("memberships", "documents", "pages", "chunks", "chunk_embeddings")
+
+
+# One organization with 20,000 chunks, of which 20 hold a rare word.
+_MANY_CHUNKS = text("""
+    INSERT INTO chunks (org_id, id, document_id, generation, ordinal, text, spans, page_start,
+                        page_end, token_count, tsv)
+    SELECT :org, gen_random_uuid(), :document, 1, n, 'x', '{1,0,1}', 1, 1, 1,
+        to_tsvector('english', CASE WHEN n % 1000 = 0 THEN 'quagga' ELSE 'common words' END)
+        || array_to_tsvector(ARRAY[org_lexeme(:org)])
+    FROM generate_series(1, 20000) AS n
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Tenant:
+    org_id: UUID
+    user_id: UUID
+    document_id: UUID
+
+
+@pytest.fixture
+async def db(database_url: str, redis_url: str) -> AsyncIterator[Database]:
+    """One connection per role, so that two transactions share it."""
+    jobs = JobSender(redis_url)
+    database = Database(database_url, jobs, pool_size=1)
+    yield database
+    await database.close()
+    jobs.close()
+
+
+async def make_tenant(db: Database) -> Tenant:
+    tenant = Tenant(new_id(), new_id(), new_id())
+    async with db.system_transaction() as session:
+        await session.execute(
+            text("INSERT INTO users (id, email, password_hash) VALUES (:id, :email, '')"),
+            {"id": tenant.user_id, "email": f"{tenant.user_id}@example.com"},
+        )
+        await session.execute(
+            text("INSERT INTO organizations (id, name) VALUES (:id, 'o')"), {"id": tenant.org_id}
+        )
+        await session.execute(
+            text("INSERT INTO memberships (org_id, user_id, role) VALUES (:o, :u, 'owner')"),
+            {"o": tenant.org_id, "u": tenant.user_id},
+        )
+        await insert_document(session, tenant, status="processing")
+    await index_one_chunk(db, tenant, f"zebra {tenant.org_id}")
+    return tenant
+
+
+async def insert_document(session: AsyncSession, tenant: Tenant, *, status: str) -> None:
+    await session.execute(
+        text(
+            "INSERT INTO documents (org_id, id, uploaded_by, filename, media_type, size_bytes,"
+            " sha256, status, lease_token, lease_expires_at) VALUES (:o, :d, :u, 'f.txt',"
+            " 'text/plain', 1, :s, :status, 1, now() + interval '1 hour')"
+        ),
+        {
+            "o": tenant.org_id,
+            "d": tenant.document_id,
+            "u": tenant.user_id,
+            "s": uuid4().bytes,
+            "status": status,
+        },
+    )
+
+
+def lease_of(tenant: Tenant, *, token: int = 1) -> Lease:
+    return Lease(tenant.org_id, tenant.document_id, "f.txt", "text/plain", token, 0)
+
+
+async def index_one_chunk(db: Database, tenant: Tenant, words: str, *, token: int = 1) -> None:
+    """Through the real COPY path."""
+    async with db.system_transaction() as session:
+        space_id = await indexing.ensure_space(session, provider="test", model="rls", dimensions=8)
+    chunk = Chunk(0, words, (Span(1, 0, len(words)),), None, 2)
+    lease = lease_of(tenant, token=token)
+    async with db.transaction(tenant) as session:
+        await indexing.insert_batch(
+            session,
+            lease,
+            space_id=space_id,
+            pages=[Page(1, words)],
+            chunks=[chunk],
+            vectors=np.eye(1, 8, dtype=np.float32),
+        )
+        await indexing.publish(session, lease, page_count=1, chunk_count=1)
+
+
+async def count(session: AsyncSession, table: str) -> int:
+    return int(await session.scalar(text(f"SELECT count(*) FROM {table}")) or 0)
+
+
+async def test_each_tenant_sees_its_own_rows_only(db: Database) -> None:
+    a, b = await make_tenant(db), await make_tenant(db)
+    for tenant in (a, b):
+        async with db.transaction(tenant) as session:
+            for table in TENANT_TABLES:
+                orgs = set(await session.scalars(text(f"SELECT org_id FROM {table}")))
+                assert orgs == {tenant.org_id}, table
+            assert set(await session.scalars(text("SELECT id FROM organizations"))) == {
+                tenant.org_id
+            }
+
+
+async def test_a_pooled_connection_forgets_its_tenant(db: Database) -> None:
+    a = await make_tenant(db)
+    async with db.transaction(a) as session:
+        first = await session.scalar(text("SELECT pg_backend_pid()"))
+        assert await count(session, "documents") == 1
+    # The same connection, with nobody named: the setting is '' now, not absent.
+    async with db._app.connect() as connection:
+        assert await connection.scalar(text("SELECT pg_backend_pid()")) == first
+        assert await connection.scalar(text("SELECT current_setting('app.org_id', true)")) == ""
+        for table in (*TENANT_TABLES, "organizations"):
+            assert await connection.scalar(text(f"SELECT count(*) FROM {table}")) == 0, table
+    b = await make_tenant(db)
+    async with db.transaction(b) as session:
+        assert set(await session.scalars(text("SELECT org_id FROM documents"))) == {b.org_id}
+
+
+async def test_a_tenant_cannot_write_for_another(db: Database) -> None:
+    a, b = await make_tenant(db), await make_tenant(db)
+    statements = [
+        ("INSERT INTO pages VALUES (:o, :d, 9, 9, 'x')", {"o": b.org_id, "d": b.document_id}),
+        ("UPDATE documents SET org_id = :o", {"o": b.org_id}),
+    ]
+    for statement, values in statements:
+        with pytest.raises(DBAPIError, match="row-level security"):
+            async with db.transaction(a) as session:
+                await session.execute(text(statement), values)
+    async with db.transaction(a) as session:
+        await session.execute(text("UPDATE documents SET title = 'mine'"))
+        await session.execute(text("DELETE FROM pages"))
+    async with db.transaction(b) as session:
+        assert await session.scalar(text("SELECT title FROM documents")) is None
+        assert await count(session, "pages") == 1
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT * FROM users",
+        "SELECT * FROM refresh_tokens",
+        "DELETE FROM documents",
+        "INSERT INTO memberships SELECT * FROM memberships",
+        "SELECT ensure_embedding_space('x', 'y', 1)",
+        "CREATE TABLE mine (id int)",
+        "ALTER TABLE documents DISABLE ROW LEVEL SECURITY",
+    ],
+)
+async def test_the_app_role_may_not(db: Database, statement: str) -> None:
+    a = await make_tenant(db)
+    with pytest.raises(DBAPIError, match=r"permission denied|must be owner"):
+        async with db.transaction(a) as session:
+            await session.execute(text(statement))
+
+
+async def test_copy_goes_through_a_temporary_table(db: Database) -> None:
+    a = await make_tenant(db)
+    with pytest.raises(Exception, match="COPY FROM not supported with row-level security"):
+        async with db.transaction(a) as session:
+            connection = await indexing._driver_connection(session)
+            await connection.copy_records_to_table("pages", records=[])
+    async with db.transaction(a) as session:
+        row = (await session.execute(text("SELECT text, spans, page_start FROM chunks"))).one()
+    assert row.text == f"zebra {a.org_id}"
+    assert row.spans == [1, 0, len(row.text)]
+
+
+async def test_claim_and_login_see_across_organizations(db: Database) -> None:
+    a, b = await make_tenant(db), await make_tenant(db)
+    async with db.system_transaction() as session:
+        emails = set(await session.scalars(text("SELECT email FROM users")))
+        assert {f"{a.user_id}@example.com", f"{b.user_id}@example.com"} <= emails
+        # Whatever other tests left queued is not this test's business.
+        await session.execute(
+            text("UPDATE documents SET status = 'ready', chunk_count = 1 WHERE status = 'queued'")
+        )
+        await session.execute(
+            text("UPDATE documents SET status = 'queued' WHERE id = ANY (:ids)"),
+            {"ids": [a.document_id, b.document_id]},
+        )
+    claimed = set()
+    for _ in range(2):
+        async with db.system_transaction() as session:
+            lease = await claim_next(session)
+        assert lease is not None
+        claimed.add(lease.org_id)
+    assert claimed == {a.org_id, b.org_id}
+    async with db.system_transaction() as session:
+        assert await claim_next(session) is None
+
+
+async def test_a_stale_fencing_token_writes_nothing(db: Database) -> None:
+    a = await make_tenant(db)
+    async with db.system_transaction() as session:
+        await session.execute(
+            text("UPDATE documents SET status = 'processing', lease_token = 5 WHERE id = :id"),
+            {"id": a.document_id},
+        )
+    with pytest.raises(LeaseLost):
+        await index_one_chunk(db, a, "late", token=4)
+    async with db.transaction(a) as session:
+        assert await session.scalar(text("SELECT text FROM chunks")) == f"zebra {a.org_id}"
+
+
+async def test_full_text_search_uses_its_index_and_stays_in_its_organization(
+    db: Database, database_url: str
+) -> None:
+    a, b = await make_tenant(db), await make_tenant(db)
+    search = text("SELECT chunk_id FROM search_chunks_fulltext(:org, NULL, 'the zebra', 10)")
+    async with db.transaction(a) as session:
+        assert len((await session.execute(search, {"org": a.org_id})).all()) == 1
+        # The function runs as the owner, and still refuses another organization.
+        assert (await session.execute(search, {"org": b.org_id})).all() == []
+
+    engine = create_async_engine(database_url)
+    async with engine.connect() as connection:
+        body = str(
+            await connection.scalar(
+                text("SELECT prosrc FROM pg_proc WHERE proname = 'search_chunks_fulltext'")
+            )
+        )
+        await connection.execute(_MANY_CHUNKS, {"org": a.org_id, "document": a.document_id})
+        await connection.execute(text("ANALYZE chunks"))
+        await connection.execute(
+            text("SELECT set_config('app.org_id', :org, true)"), {"org": str(a.org_id)}
+        )
+        for number, value in enumerate(
+            (f"'{a.org_id}'::uuid", "NULL::uuid[]", "'the quagga'::text", "10"), start=1
+        ):
+            body = body.replace(f"${number}", value)
+        # Rolled back with the connection: other tests count on few rows.
+        plan = "\n".join((await connection.scalars(text(f"EXPLAIN {body}"))).all())
+    await engine.dispose()
+    assert "Bitmap Index Scan on ix_chunks_tsv" in plan, plan
+
+
+async def test_a_new_space_is_a_partition_that_nobody_reaches_directly(db: Database) -> None:
+    a = await make_tenant(db)
+    async with db.system_transaction() as session:
+        first = await indexing.ensure_space(
+            session, provider="test", model=uuid4().hex, dimensions=4
+        )
+    async with db.system_transaction() as session:
+        name = f"chunk_embeddings_{first}"
+        assert await session.scalar(text("SELECT to_regclass(:name)::text"), {"name": name}) == name
+    for opened in (db.transaction(a), db.system_transaction()):
+        with pytest.raises(DBAPIError, match="permission denied"):
+            async with opened as session:
+                await session.execute(text(f"SELECT * FROM chunk_embeddings_{first}"))
+
+
+async def test_a_data_migration_of_the_owner_sees_every_row(
+    db: Database, database_url: str
+) -> None:
+    tenants = [await make_tenant(db), await make_tenant(db)]
+    engine = create_async_engine(database_url)
+    async with engine.begin() as connection:
+        await connection.execute(
+            text("UPDATE documents SET title = 'migrated' WHERE id = ANY (:ids)"),
+            {"ids": [t.document_id for t in tenants]},
+        )
+    await engine.dispose()
+    for tenant in tenants:
+        async with db.transaction(tenant) as session:
+            assert await session.scalar(text("SELECT title FROM documents")) == "migrated"
+
+
+async def test_every_table_with_an_organization_has_policies(database_url: str) -> None:
+    engine = create_async_engine(database_url)
+    async with engine.connect() as connection:
+        tables = await connection.execute(
+            text(
+                "SELECT c.relname, c.relrowsecurity,"
+                " (SELECT count(*) FROM pg_policy p WHERE p.polrelid = c.oid) AS policies"
+                " FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid"
+                " WHERE a.attname = 'org_id' AND c.relkind IN ('r', 'p') AND NOT c.relispartition"
+                " AND c.relnamespace = 'public'::regnamespace"
+            )
+        )
+        found = {row.relname: (row.relrowsecurity, row.policies) for row in tables}
+    await engine.dispose()
+    assert set(TENANT_TABLES) < set(found)
+    for table, (is_enabled, policies) in found.items():
+        assert is_enabled, table
+        assert policies >= (2 if table in TENANT_TABLES else 1), table
+
+
+async def test_start_up_refuses_roles_that_see_everything(
+    db: Database, database_url: str, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await db.check_roles()
+    monkeypatch.setattr("app.core.db.APP_ROLE", "footnote")
+    jobs = JobSender(redis_url)
+    unbound = Database(database_url, jobs)
+    with pytest.raises(RuntimeError, match="not bound by row-level security"):
+        await unbound.check_roles()
+    await unbound.close()
+    jobs.close()
+
+
+def test_migrations_go_down_and_up_again(database_url: str) -> None:
+    other = database_url.replace("/footnote?", "/migrated?")
+    _run(database_url, "CREATE DATABASE migrated")
+    upgrade(other)
+    downgrade(other, "base")
+    upgrade(other)
+    upgrade(other)
+    _run(database_url, "DROP DATABASE migrated")
+
+
+def _run(database_url: str, statement: str) -> None:
+    import asyncio
+
+    async def execute() -> None:
+        engine = create_async_engine(database_url, isolation_level="AUTOCOMMIT")
+        async with engine.connect() as connection:
+            await connection.execute(text(statement))
+        await engine.dispose()
+
+    asyncio.run(execute())

@@ -1,0 +1,533 @@
+"""A stand-in for OpenAI and Ollama: a real HTTP server that speaks both and fails on demand.
+
+In a test: `async with ProviderServer() as server: ...`. Alone:
+`python -m tests.provider_server --port 9100 --delay-ms 40 --delay-per-input-ms 0.2`.
+
+How a request is answered is decided by, in this order: the queue of `script()`, `by_model`, a
+suffix of the model's name (`gpt-4.1-mini@cut`), `default`. From another process the queue is filled
+with `POST /_script {"failure": "cut", "repeat": 2}`, and `GET /_calls` lists what came in.
+"""
+
+import argparse
+import asyncio
+import base64
+import hashlib
+import json
+import re
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, Self
+
+import numpy as np
+from aiohttp import web
+
+DIMENSIONS = 384
+DEFAULT_ANSWER = "According to the documents, this is the answer [1]."
+OLLAMA_MODELS = ("nomic-embed-text:latest", "qwen3:8b", "llama3.2:latest")
+OPENAI_MODELS = ("gpt-4.1-mini", "text-embedding-3-small")
+_WORD = re.compile(r"\w+")
+_PREFIX = re.compile(r"^(search_document|search_query): ")
+_STOP_WORDS = re.compile(
+    r"(an?|and|are|as|at|be|by|did|do|does|for|from|had|has|have|how|in|is|it|its|of|on|or|that|"
+    r"the|their|this|to|was|were|what|when|where|which|who|why|will|with)"
+)
+
+
+class Failure(StrEnum):
+    """What goes wrong. The middle of a stream is after its first content."""
+
+    NONE = "none"
+    STATUS = "status"  # Reply.status, with Reply.retry_after
+    HANG = "hang"  # nothing, not even headers
+    HANG_CONTENT = "hang_content"  # headers, then comments or blank lines for ever
+    STALL = "stall"  # silence in the middle
+    STALL_COMMENTS = "stall_comments"  # only comments from the middle on
+    CUT = "cut"  # a clean end in the middle
+    CUT_BODY = "cut_body"  # the connection closes in the middle of the body
+    RESET = "reset"  # RST in the middle
+    RESET_EARLY = "reset_early"  # RST before the headers
+    MALFORMED = "malformed"  # a chunk that is no JSON
+    WRONG_SHAPE = "wrong_shape"  # JSON, but not of this format
+    INLINE_ERROR = "inline_error"  # an error inside a 200
+    HTML = "html"  # a page with status 200
+    NO_DONE = "no_done"  # OpenAI: finish_reason, but no [DONE]
+    SHORT_BATCH = "short_batch"
+    WRONG_DIMENSION = "wrong_dimension"
+    UNEVEN = "uneven"
+    NAN = "nan"
+    ZERO = "zero"
+    SHUFFLED = "shuffled"  # OpenAI: out of order, with the right indexes
+    DOUBLE_INDEX = "double_index"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer of the server."""
+
+    text: str = DEFAULT_ANSWER
+    failure: Failure = Failure.NONE
+    status: int = 500
+    retry_after: str | None = None
+    code: str | None = None  # OpenAI's error.code
+    error: str = "the vendor's own words, with sk-secret in them"
+    finish_reason: str = "stop"
+    has_usage: bool = True
+    is_refusal: bool = False
+    chunk_delay_s: float = 0.0
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request as it came in. Header names are in lower case."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+    peer: tuple[str, int]  # tells connections apart
+
+
+@dataclass
+class ProviderServer:
+    """The server and what it saw. `delay_s` and `delay_per_input_s` slow every answer down."""
+
+    port: int = 0
+    dimensions: int = DIMENSIONS
+    delay_s: float = 0.0
+    delay_per_input_s: float = 0.0
+    default: Reply = Reply()
+    by_model: dict[str, Reply] = field(default_factory=dict)
+    openai_models: tuple[str, ...] = OPENAI_MODELS
+    ollama_models: tuple[str, ...] = OLLAMA_MODELS
+    calls: list[Call] = field(default_factory=list)
+    open_streams: int = 0
+    aborts: int = 0
+
+    def __post_init__(self) -> None:
+        self._queue: deque[Reply] = deque()
+        self._changed = asyncio.Condition()
+        self._runner: web.AppRunner | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def openai_url(self) -> str:
+        return f"{self.url}/v1"
+
+    def script(self, *replies: Reply) -> None:
+        """Answer the next requests like this, one each, whatever they ask."""
+        self._queue.extend(replies)
+
+    async def wait_until(self, is_true: Callable[[], bool]) -> None:
+        """Wait until a condition on the counters holds. Raises TimeoutError after 10 s."""
+        async with asyncio.timeout(10), self._changed:
+            await self._changed.wait_for(is_true)
+
+    async def __aenter__(self) -> Self:
+        app = web.Application(client_max_size=64 * 1024 * 1024)
+        app.router.add_post("/v1/chat/completions", self._openai_chat)
+        app.router.add_post("/v1/embeddings", self._openai_embeddings)
+        app.router.add_get("/v1/models", self._openai_list)
+        app.router.add_post("/api/chat", self._ollama_chat)
+        app.router.add_post("/api/embed", self._ollama_embed)
+        app.router.add_get("/api/tags", self._ollama_tags)
+        app.router.add_post("/_script", self._fill_script)
+        app.router.add_get("/_calls", self._list_calls)
+        # Cancel handlers whose client went away: that is how an abort is seen at once.
+        self._runner = web.AppRunner(
+            app, handler_cancellation=True, access_log=None, shutdown_timeout=0.2
+        )
+        await self._runner.setup()
+        site = web.TCPSite(self._runner, "127.0.0.1", self.port)
+        await site.start()
+        self.port = self._runner.addresses[0][1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._runner:
+            await self._runner.cleanup()
+
+    # What is shared by the endpoints
+
+    async def _begin(self, request: web.Request) -> tuple[dict[str, Any], Reply]:
+        body = await request.json() if request.can_read_body else {}
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        peer = request.get_extra_info("peername")
+        self.calls.append(Call(request.path, headers, body, (str(peer[0]), int(peer[1]))))
+        await self._notify()
+        reply = self._choose(str(body.get("model", "")))
+        inputs = body.get("input", ())
+        count = len(inputs) if isinstance(inputs, list) else 1
+        if delay_s := self.delay_s + self.delay_per_input_s * count * bool(inputs):
+            await asyncio.sleep(delay_s)
+        return body, reply
+
+    def _choose(self, model: str) -> Reply:
+        if self._queue:
+            return self._queue.popleft()
+        if model in self.by_model:
+            return self.by_model[model]
+        _, _, suffix = model.partition("@")
+        if suffix.isdigit():
+            return replace(self.default, failure=Failure.STATUS, status=int(suffix))
+        return replace(self.default, failure=Failure(suffix)) if suffix else self.default
+
+    async def _fail_early(
+        self, request: web.Request, reply: Reply, error: Callable[[Reply], Any]
+    ) -> web.StreamResponse | None:
+        """Do what goes wrong before the body begins; None if nothing does."""
+        if reply.failure is Failure.HANG:
+            await self._watch(asyncio.Event().wait())
+        if reply.failure is Failure.RESET_EARLY:
+            _reset(request)
+            return web.Response()
+        if reply.failure is Failure.HTML:
+            return web.Response(text="<html><body>Sign in</body></html>", content_type="text/html")
+        if reply.failure is not Failure.STATUS:
+            return None
+        headers = {"Retry-After": reply.retry_after} if reply.retry_after else {}
+        return web.json_response(error(reply), status=reply.status, headers=headers)
+
+    async def _watch(self, work: Any) -> None:
+        """Await work as an open stream; count it as aborted if the client goes away."""
+        self.open_streams += 1
+        try:
+            await work
+        except (asyncio.CancelledError, ConnectionError):
+            self.aborts += 1
+            raise
+        finally:
+            self.open_streams -= 1
+            await self._notify()
+
+    async def _notify(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _stream(
+        self,
+        request: web.Request,
+        reply: Reply,
+        *,
+        content_type: str,
+        lines: list[bytes],
+        comment: bytes,
+        broken: bytes,
+        odd: bytes,
+        error: bytes,
+    ) -> web.StreamResponse:
+        """Send lines (the first `len(lines) // 2` of them before the middle) or fail on the way."""
+        response = web.StreamResponse(headers={"Content-Type": content_type})
+        await response.prepare(request)
+
+        async def send() -> None:
+            failure = reply.failure
+            if failure is Failure.HANG_CONTENT:
+                await _repeat(response, comment)
+            middle = len(lines) // 2
+            for line in lines[:middle]:
+                await response.write(line)
+                await asyncio.sleep(reply.chunk_delay_s)
+            if failure is Failure.STALL:
+                await asyncio.Event().wait()
+            elif failure is Failure.STALL_COMMENTS:
+                await _repeat(response, comment)
+            elif failure is Failure.CUT_BODY and request.transport:
+                await asyncio.sleep(0.02)  # lets the first half leave
+                request.transport.close()
+            elif failure is Failure.RESET:
+                await asyncio.sleep(0.02)
+                _reset(request)
+            else:
+                tail = {
+                    Failure.CUT: [],
+                    Failure.MALFORMED: [broken],
+                    Failure.WRONG_SHAPE: [odd],
+                    Failure.INLINE_ERROR: [error],
+                }.get(failure, lines[middle:])
+                for line in tail:
+                    await response.write(line)
+                    await asyncio.sleep(reply.chunk_delay_s)
+                await response.write_eof()
+
+        await self._watch(send())
+        return response
+
+    # OpenAI
+
+    async def _openai_chat(self, request: web.Request) -> web.StreamResponse:
+        body, reply = await self._begin(request)
+        if early := await self._fail_early(request, reply, _openai_error):
+            return early
+        prompt = sum(_count_words(str(m["content"])) for m in body["messages"])
+        usage = {
+            "prompt_tokens": prompt,
+            "completion_tokens": _count_words(reply.text),
+            "total_tokens": prompt + _count_words(reply.text),
+        }
+        if not body.get("stream"):
+            return web.json_response(_completion(body["model"], reply, usage))
+        wants_usage = (body.get("stream_options") or {}).get("include_usage")
+        return await self._stream(
+            request,
+            reply,
+            content_type="text/event-stream; charset=utf-8",
+            lines=_openai_lines(body["model"], reply, usage if wants_usage else None),
+            comment=b": keep-alive\n\n",
+            broken=b'data: {"choices": [{"delta"\n\n',
+            odd=b'data: {"choices": ["text"]}\n\n',
+            error=_event(_openai_error(reply)),
+        )
+
+    async def _openai_embeddings(self, request: web.Request) -> web.StreamResponse:
+        body, reply = await self._begin(request)
+        if early := await self._fail_early(request, reply, _openai_error):
+            return early
+        if reply.failure is Failure.INLINE_ERROR:
+            return web.json_response(_openai_error(reply))
+        if reply.failure is Failure.MALFORMED:
+            return web.Response(text='{"data": [', content_type="application/json")
+        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        rows = self._rows(texts, reply.failure)
+        encode = _encode_base64 if body.get("encoding_format") == "base64" else list
+        data = [
+            {"object": "embedding", "index": index, "embedding": encode(row)}
+            for index, row in enumerate(rows)
+        ]
+        if reply.failure is Failure.SHUFFLED:
+            data.reverse()
+        if reply.failure is Failure.DOUBLE_INDEX:
+            data[-1]["index"] = 0
+        tokens = sum(map(_count_words, texts))
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        answer = {"object": "list", "data": data, "model": body["model"], "usage": usage}
+        return web.json_response(answer)
+
+    async def _openai_list(self, request: web.Request) -> web.StreamResponse:
+        _, reply = await self._begin(request)
+        if early := await self._fail_early(request, reply, _openai_error):
+            return early
+        data = [
+            {"id": model, "object": "model", "created": 1, "owned_by": "stand-in"}
+            for model in self.openai_models
+        ]
+        return web.json_response({"object": "list", "data": data})
+
+    # Ollama
+
+    async def _ollama_chat(self, request: web.Request) -> web.StreamResponse:
+        body, reply = await self._begin(request)
+        if early := await self._fail_early(request, reply, _ollama_error):
+            return early
+        prompt = sum(_count_words(str(m["content"])) for m in body["messages"])
+        lines = _ollama_lines(body["model"], reply, prompt)
+        if body.get("stream") is False:
+            last = json.loads(lines[-1]) | {"message": {"role": "assistant", "content": reply.text}}
+            return web.json_response(last)
+        return await self._stream(
+            request,
+            reply,
+            content_type="application/x-ndjson",
+            lines=lines,
+            comment=b"\n",
+            broken=b'{"message": {"role"\n',
+            odd=b'{"message": "text"}\n',
+            error=_line(_ollama_error(reply)),
+        )
+
+    async def _ollama_embed(self, request: web.Request) -> web.StreamResponse:
+        body, reply = await self._begin(request)
+        if early := await self._fail_early(request, reply, _ollama_error):
+            return early
+        if reply.failure is Failure.INLINE_ERROR:
+            return web.json_response(_ollama_error(reply))
+        if reply.failure is Failure.MALFORMED:
+            return web.Response(text='{"embeddings": [', content_type="application/json")
+        texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
+        answer = {
+            "model": body["model"],
+            "embeddings": self._rows(texts, reply.failure),
+            "prompt_eval_count": sum(map(_count_words, texts)),
+        }
+        return web.json_response(answer)
+
+    async def _ollama_tags(self, request: web.Request) -> web.StreamResponse:
+        _, reply = await self._begin(request)
+        if early := await self._fail_early(request, reply, _ollama_error):
+            return early
+        models = [{"name": name, "model": name, "size": 1} for name in self.ollama_models]
+        return web.json_response({"models": models})
+
+    def _rows(self, texts: list[str], failure: Failure) -> list[list[float]]:
+        dimensions = self.dimensions // 2 if failure is Failure.WRONG_DIMENSION else self.dimensions
+        rows = [embed_words(text, dimensions) for text in texts]
+        if failure is Failure.SHORT_BATCH:
+            rows.pop()
+        if failure is Failure.UNEVEN:
+            rows[-1] = rows[-1][:-1]
+        if failure is Failure.NAN:
+            rows[-1] = [float("nan"), *rows[-1][1:]]
+        if failure is Failure.ZERO:
+            rows[-1] = [0.0] * dimensions
+        return rows
+
+    # Remote control
+
+    async def _fill_script(self, request: web.Request) -> web.StreamResponse:
+        asked = await request.json()
+        repeat = asked.pop("repeat", 1)
+        if "failure" in asked:
+            asked["failure"] = Failure(asked["failure"])
+        self.script(*[Reply(**asked)] * repeat)
+        return web.Response(status=204)
+
+    async def _list_calls(self, _request: web.Request) -> web.StreamResponse:
+        calls = [{"path": c.path, "headers": c.headers, "body": c.body} for c in self.calls]
+        return web.json_response(
+            {"calls": calls, "open_streams": self.open_streams, "aborts": self.aborts}
+        )
+
+
+def embed_words(text: str, dimensions: int = DIMENSIONS) -> list[float]:
+    """Return a unit vector in which texts that share words are near: a hashed bag of words."""
+    vector = np.zeros(dimensions, dtype=np.float64)
+    for word in _WORD.findall(_PREFIX.sub("", text).lower()):
+        if not _STOP_WORDS.fullmatch(word):
+            place, sign = _hash_word(word.removesuffix("s"))
+            vector[place % dimensions] += sign
+    norm = float(np.linalg.norm(vector))
+    if norm == 0.0:
+        vector[0] = norm = 1.0
+    return [round(value, 7) for value in (vector / norm).tolist()]
+
+
+@lru_cache(maxsize=100_000)
+def _hash_word(word: str) -> tuple[int, float]:
+    digest = hashlib.blake2b(word.encode(errors="replace"), digest_size=8).digest()
+    return int.from_bytes(digest[:7], "big"), 1.0 if digest[7] & 1 else -1.0
+
+
+def _encode_base64(row: list[float]) -> str:
+    return base64.b64encode(np.asarray(row, dtype="<f4").tobytes()).decode()
+
+
+def _count_words(text: str) -> int:
+    return len(text.split())
+
+
+def _pieces(text: str) -> list[str]:
+    return re.findall(r"\s*\S+|\s+$", text)
+
+
+def _openai_error(reply: Reply) -> dict[str, Any]:
+    error = {"message": reply.error, "type": "server_error", "param": None, "code": reply.code}
+    return {"error": error}
+
+
+def _ollama_error(reply: Reply) -> dict[str, Any]:
+    return {"error": reply.error}
+
+
+def _event(chunk: dict[str, Any]) -> bytes:
+    return b"data: " + json.dumps(chunk).encode() + b"\n\n"
+
+
+def _line(chunk: dict[str, Any]) -> bytes:
+    return json.dumps(chunk).encode() + b"\n"
+
+
+def _completion(model: str, reply: Reply, usage: dict[str, int]) -> dict[str, Any]:
+    message = {"role": "assistant", "content": reply.text, "refusal": None}
+    choice = {"index": 0, "message": message, "finish_reason": reply.finish_reason}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": model,
+        "choices": [choice],
+        **({"usage": usage} if reply.has_usage else {}),
+    }
+
+
+def _openai_lines(model: str, reply: Reply, usage: dict[str, int] | None) -> list[bytes]:
+    def chunk(delta: dict[str, Any], finish_reason: str | None = None) -> bytes:
+        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return _event(
+            {
+                "id": "chatcmpl-1",
+                "object": "chat.completion.chunk",
+                "created": 1,
+                "model": model,
+                "choices": [choice],
+                **({"usage": None} if usage else {}),
+            }
+        )
+
+    kind = "refusal" if reply.is_refusal else "content"
+    lines = [b": a comment\n\n", chunk({"role": "assistant", "content": ""})]
+    lines += [chunk({kind: piece}) for piece in _pieces(reply.text)]
+    lines.append(chunk({}, reply.finish_reason))
+    if usage and reply.has_usage:
+        lines.append(_event({"id": "chatcmpl-1", "model": model, "choices": [], "usage": usage}))
+    if reply.failure is not Failure.NO_DONE:
+        lines.append(b"data: [DONE]\n\n")
+    return lines
+
+
+def _ollama_lines(model: str, reply: Reply, prompt_tokens: int) -> list[bytes]:
+    def chunk(content: str, **more: Any) -> bytes:
+        message = {"role": "assistant", "content": content}
+        return _line({"model": model, "message": message, "done": False} | more)
+
+    counts = {"prompt_eval_count": prompt_tokens, "eval_count": _count_words(reply.text)}
+    lines = [chunk(piece) for piece in _pieces(reply.text)]
+    last = {"done": True, "done_reason": reply.finish_reason}
+    return [*lines, chunk("", **last, **(counts if reply.has_usage else {}))]
+
+
+async def _repeat(response: web.StreamResponse, comment: bytes) -> None:
+    while True:
+        await response.write(comment)
+        await asyncio.sleep(0.02)
+
+
+def _reset(request: web.Request) -> None:
+    """Close with RST instead of FIN."""
+    if transport := request.transport:
+        linger = struct.pack("ii", 1, 0)
+        transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+        transport.abort()
+
+
+async def _serve(server: ProviderServer) -> None:
+    async with server:
+        print(f"listening on {server.url}", flush=True)  # noqa: T201  # for who started it
+        await asyncio.Event().wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--delay-ms", type=float, default=0.0)
+    parser.add_argument("--delay-per-input-ms", type=float, default=0.0)
+    parser.add_argument("--dimensions", type=int, default=DIMENSIONS)
+    options = parser.parse_args()
+    server = ProviderServer(
+        port=options.port,
+        dimensions=options.dimensions,
+        delay_s=options.delay_ms / 1000,
+        delay_per_input_s=options.delay_per_input_ms / 1000,
+    )
+    with suppress(KeyboardInterrupt):
+        asyncio.run(_serve(server))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The Celery side: wake-ups in, pipeline calls out."""
