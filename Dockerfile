@@ -7,19 +7,23 @@ ARG PYTHON_IMAGE=python:3.13.16-slim-trixie
 FROM ${PYTHON_IMAGE} AS build
 WORKDIR /opt/footnote
 COPY requirements.txt .
-# The image's own pip installs into the environment, which so needs none.
+# The image's own pip installs into the environment, which so needs none. The root filesystem is
+# read-only at run time, so bytecode is made now or at every start; unchecked, because copying may
+# change the times of the sources, which costs a second at each start.
 RUN --mount=type=cache,target=/root/.cache/pip \
     python3 -m venv --without-pip venv \
     && python3 -m pip --python venv/bin/python install \
-        --disable-pip-version-check --root-user-action ignore --require-hashes -r requirements.txt
+        --disable-pip-version-check --root-user-action ignore --no-compile \
+        --require-hashes -r requirements.txt \
+    && venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash venv/lib
 COPY docker/healthcheck.py .
 COPY app app
 COPY worker worker
-# The root filesystem is read-only at run time: bytecode is made now or at every start.
 RUN venv/bin/python -m compileall -q --invalidation-mode unchecked-hash app worker healthcheck.py
 
 FROM ${PYTHON_IMAGE}
-RUN useradd --system --uid 10001 --user-group --no-create-home --home-dir /tmp footnote \
+RUN groupadd --system --gid 10001 footnote \
+    && useradd --system --uid 10001 --gid footnote --no-create-home --home-dir /tmp footnote \
     && install -d -o footnote -g footnote -m 0700 /data
 COPY --from=build /opt/footnote /opt/footnote
 ENV PATH=/opt/footnote/venv/bin:$PATH \

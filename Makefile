@@ -6,7 +6,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-header --no-annotate pyproject.toml
+	--no-header --no-annotate
+# The extra alone: with --extra, the product's own dependencies would come along.
+LOCAL_EXTRA := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"] \
+	["optional-dependencies"]["local"], sep="\n")
 
 RUNTIME_STAMP := $(VENV)/.runtime-installed
 DEV_STAMP := $(VENV)/.dev-installed
@@ -33,9 +36,10 @@ check: $(DEV_STAMP) ## formatting, lint, types, layers
 
 lock: $(DEV_STAMP) ## compile the three locks again from pyproject.toml
 	@test -x $(BIN)/uv || $(PIP) install --quiet uv
-	$(LOCK) -o requirements.txt
-	$(LOCK) --extra local --no-deps -c requirements.txt -o requirements-local.txt
-	$(LOCK) --extra dev -c requirements.txt -c requirements-local.txt -o requirements-dev.txt
+	$(LOCK) pyproject.toml -o requirements.txt
+	$(BIN)/python -c '$(LOCAL_EXTRA)' | \
+		$(LOCK) - --no-deps -c requirements.txt -o requirements-local.txt
+	$(LOCK) pyproject.toml --extra dev -c requirements.txt -c requirements-local.txt -o requirements-dev.txt
 
 clean: ## remove .venv and caches; the data folder stays
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute
 from app.accounts.principal import Principal
 from app.chat.pipeline import Answerer
 from app.core.errors import InvalidRequest, NotAuthenticated
+from app.core.sse import StreamTiming
 from app.documents.uploads import Uploader
 from app.resources import Resources
 from app.retrieval.pipeline import Retriever
@@ -33,7 +34,7 @@ PUBLIC_ROUTES = frozenset(
 _bearer = OAuth2PasswordBearer(tokenUrl="/api/v1/auth/login", auto_error=False)
 
 
-def get_resources(request: Request) -> Resources:
+async def get_resources(request: Request) -> Resources:
     resources: Resources = request.app.state.resources
     return resources
 
@@ -57,14 +58,19 @@ async def authenticate(
 Caller = Annotated[Principal, Depends(authenticate)]
 
 
-def get_retriever(resources: ResourcesDep) -> Retriever:
+async def get_retriever(resources: ResourcesDep) -> Retriever:
     return Retriever(resources.db, resources.embedder, resources.models.embedding, resources.spaces)
 
 
-def get_answerer(
+async def get_answerer(
     resources: ResourcesDep, retriever: Annotated[Retriever, Depends(get_retriever)]
 ) -> Answerer:
     return Answerer(retriever, resources.models)
+
+
+async def get_stream_timing(resources: ResourcesDep) -> StreamTiming:
+    # The server itself waits 25 s in production, 10 s else, before it cuts what is open.
+    return StreamTiming(drain_s=22.0) if resources.settings.is_production else StreamTiming()
 
 
 def get_uploader(resources: ResourcesDep) -> Uploader:

@@ -11,26 +11,61 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from app.core.connection import ClientGone
 from app.core.errors import AppError, NotAuthenticated, ProviderError, Unavailable
-from app.core.metrics import PROVIDER_ERRORS
 
 log = structlog.get_logger(__name__)
 
 _DEFAULT_RETRY_AFTER_S = 5
+_CLIENT_GONE_STATUS = 499
 # SQLSTATE classes that mean "not now": connection, resources, operator intervention, lock timeout.
 _TRANSIENT_SQLSTATES = ("08", "53", "57", "55P03", "40")
 
 
 def install(app: FastAPI) -> None:
-    """Register the handlers. Unknown exceptions become a bare 500 and one logged traceback."""
+    """Register the handlers. Unknown exceptions become a bare 500 and one logged traceback.
+
+    Call it before any other middleware is added.
+    """
     app.add_exception_handler(AppError, _handle_app_error)
     app.add_exception_handler(RequestValidationError, _handle_validation_error)
     app.add_exception_handler(HTTPException, _handle_http_exception)
     app.add_exception_handler(DBAPIError, _handle_database_error)
     app.add_exception_handler(PoolTimeout, _handle_database_error)
     app.add_exception_handler(OSError, _handle_os_error)
-    app.add_exception_handler(Exception, _handle_unknown)
+    app.add_exception_handler(ClientGone, _handle_client_gone)
+    app.add_middleware(UnknownErrors)
+
+
+class UnknownErrors:
+    """Answers 500 for what no handler knows.
+
+    The innermost middleware. Starlette would call a handler of `Exception` outside of all others,
+    and its response would lack their headers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        has_started = False
+
+        async def watched_send(message: Message) -> None:
+            nonlocal has_started
+            has_started = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched_send)
+        except Exception as error:
+            # Half a response can only be cut; the server does that, and logs it.
+            if has_started or scope["type"] != "http":
+                raise
+            response = await _handle_unknown(Request(scope), error)
+            await response(scope, receive, send)
 
 
 def error_body(
@@ -46,7 +81,6 @@ def error_body(
 async def _handle_app_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, AppError)  # noqa: S101  # registered for this class
     if isinstance(error, ProviderError):
-        PROVIDER_ERRORS.labels(provider=error.provider, kind=error.kind).inc()
         log.warning("provider_error", provider=error.provider, kind=str(error.kind))
     headers = {}
     if isinstance(error, NotAuthenticated):
@@ -62,9 +96,17 @@ async def _handle_validation_error(request: Request, error: Exception) -> JSONRe
     """Name the field and what is wrong with it; never echo what was sent."""
     assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for this class
     first = error.errors()[0]
-    place = [str(part) for part in first["loc"] if part not in ("body", "query", "path", "header")]
+    if first["type"] == "json_invalid":
+        return _respond(
+            request, 400, "invalid_json", "The body is not JSON.", "invalid_request_error", None, {}
+        )
+    place = [str(part) for part in first["loc"][1:]]  # behind "body", "query", "path" or "header"
+    message = first["msg"]
+    if first["type"] == "extra_forbidden":
+        # The name of such a field is the client's own text.
+        place, message = place[:-1], "There is a field that is not known"
     param = ".".join(place) or None
-    message = f"{param}: {first['msg']}." if param else f"{first['msg']}."
+    message = f"{param}: {message}." if param else f"{message}."
     return _respond(request, 422, "validation_error", message, "invalid_request_error", param, {})
 
 
@@ -80,6 +122,11 @@ async def _handle_http_exception(request: Request, error: Exception) -> JSONResp
         None,
         error.headers or {},
     )
+
+
+async def _handle_client_gone(_request: Request, _error: Exception) -> Response:
+    """Nobody reads it; nginx's status for it tells the log and the metrics."""
+    return Response(status_code=_CLIENT_GONE_STATUS)
 
 
 async def _handle_database_error(request: Request, error: Exception) -> JSONResponse:

@@ -12,6 +12,7 @@ from app import exception_handlers
 from app.config import Settings
 from app.core.logging import configure_logging
 from app.dependencies import check_routes_are_guarded
+from app.ingestion.hnsw import run_index_builder
 from app.ingestion.sweep import Sweeper
 from app.middleware import BodyLimit, RequestContext, RequestProfiler
 from app.resources import Resources, open_resources
@@ -59,12 +60,15 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
     async with open_resources(settings) as resources:
         await resources.db.check_roles()
         app.state.resources = resources
-        sweeper = asyncio.create_task(Sweeper(resources.db, resources.storage).run())
-        warm_up = asyncio.create_task(_warm_up(resources))
+        tasks = [
+            asyncio.create_task(Sweeper(resources.db, resources.storage).run()),
+            asyncio.create_task(run_index_builder(settings.database_url)),
+            asyncio.create_task(_warm_up(resources)),
+        ]
         try:
             yield
         finally:
-            for task in (sweeper, warm_up):
+            for task in tasks:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task

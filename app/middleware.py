@@ -2,7 +2,7 @@
 
 import re
 import time
-from http import HTTPStatus
+from http import HTTPMethod, HTTPStatus
 from uuid import uuid4
 
 import structlog
@@ -126,13 +126,15 @@ def _request_id(scope: Scope) -> str:
 def _record(scope: Scope, status: int, elapsed_s: float) -> None:
     # The template, never the path: paths hold ids, and whatever a stranger made up.
     route = getattr(scope.get("route"), "path", "unmatched")
-    REQUESTS.labels(method=scope["method"], route=route, status=status).inc()
-    REQUEST_SECONDS.labels(method=scope["method"], route=route).observe(elapsed_s)
+    # Any word can be a method; a label has few values.
+    method = scope["method"] if scope["method"] in HTTPMethod.__members__ else "other"
+    REQUESTS.labels(method=method, route=route, status=status).inc()
+    REQUEST_SECONDS.labels(method=method, route=route).observe(elapsed_s)
     if route in _QUIET_PATHS and status < 400:
         return
     log.info(
         "http_request",
-        method=scope["method"],
+        method=method,
         route=route,
         status=status,
         elapsed_ms=round(1000 * elapsed_s, 1),

@@ -36,6 +36,7 @@ celery_app.conf.update(
     task_soft_time_limit=3540,
     task_time_limit=3600,
     worker_prefetch_multiplier=1,
+    worker_proc_alive_timeout=60,  # s; on a busy machine opening the runtime can take over 4
     worker_max_memory_per_child=800_000,  # KiB
     worker_enable_remote_control=False,
     worker_hijack_root_logger=False,

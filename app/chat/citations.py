@@ -360,11 +360,17 @@ def find_page_quote(
 
 
 def _windows(sentences: Sequence[Sentence]) -> Iterator[tuple[int, int]]:
-    """Yield (first, last) of each sentence and of each short run of sentences."""
-    for first in range(len(sentences)):
+    """Yield (first, last) of each sentence and of each short run of sentences.
+
+    Rows stand alone: two of them hold numbers that do not belong to one statement.
+    """
+    for first, sentence in enumerate(sentences):
         yield first, first
+        if sentence.kind is SentenceKind.ROW:
+            continue
         for last in range(first + 1, min(first + _MAX_QUOTE_SENTENCES, len(sentences))):
-            if sentences[last].end - sentences[first].start > MAX_QUOTE_LENGTH:
+            is_row = sentences[last].kind is SentenceKind.ROW
+            if is_row or sentences[last].end - sentence.start > MAX_QUOTE_LENGTH:
                 break
             yield first, last
 

@@ -125,10 +125,16 @@ def best_stretch(
     if end - start <= max_length:
         return start, end
     terms = find_terms(text[start:end])
+    if not terms:
+        return start, start + max_length
     first, last = _heaviest_window(terms, weights, max_length)
-    begin = start if terms and terms[last].end <= max_length else start + terms[first].start
-    stop = _last_edge(text, begin, min(begin + max_length, end), end)
-    return begin, stop
+    floor = start + terms[last].end
+    if terms[last].end <= max_length:
+        return start, _last_edge(text, floor, start + max_length)
+    # What is left of the length goes to both sides: half of it before the first term that counts.
+    slack = max(max_length - (terms[last].end - terms[first].start), 0)
+    begin = start + next(t.start for t in terms if t.start >= terms[first].start - slack // 2)
+    return begin, _last_edge(text, floor, min(begin + max_length, end))
 
 
 def _heaviest_window(
@@ -150,18 +156,18 @@ def _heaviest_window(
             low += 1
         if weight > best_weight + 1e-9:
             best, best_weight = (low, high), weight
-    return best
+    first, last = best
+    return next((i for i in range(first, last) if terms[i].key in weights), first), last
 
 
-def _last_edge(text: str, begin: int, stop: int, end: int) -> int:
-    """Move a cut back to the end of a clause in the last third, or else of a word."""
-    if stop >= end:
-        return end
-    third = stop - (stop - begin) // 3
+def _last_edge(text: str, floor: int, stop: int) -> int:
+    """Move the end of a cut back to that of a clause or else of a word, not before `floor`."""
+    if stop >= len(text):
+        return stop
     for marks in (";,:，、；：", " \t\n"):
-        edge = max(text.rfind(mark, third, stop) for mark in marks)
-        if edge > begin:
-            return begin + len(text[begin:edge].rstrip())
+        edge = max(text.rfind(mark, floor, stop + 1) for mark in marks)
+        if edge >= floor:
+            return floor + len(text[floor:edge].rstrip())
     return stop
 
 

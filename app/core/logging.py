@@ -63,7 +63,7 @@ def configure_logging(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    # These log request URLs, SQL parameters or prompts at INFO or DEBUG.
+    # These log request URLs, SQL parameters, prompts or answers at INFO or DEBUG.
     for noisy in (
         "httpx2",
         "httpcore2",
@@ -72,5 +72,7 @@ def configure_logging(level: str) -> None:
         "asyncio",
         "aiohttp",
         "pypdf",
+        "sse_starlette",
+        "python_multipart",
     ):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -1,5 +1,6 @@
 """The documents of one organization: list, get, delete, and purge what was deleted."""
 
+import unicodedata
 from typing import Any
 from uuid import UUID
 
@@ -12,6 +13,19 @@ from app.core.jobs import JobName, enqueue
 from app.core.pagination import Cursor, Page
 from app.core.storage import BlobStore
 from app.models.documents import Document, DocumentStatus
+
+# To the end of the queue with it: one that can't be removed must not hold up the others.
+_UNCOUNT_LEXEMES = text("""
+    SELECT count_lexemes(org_id, id, generation, -1) FROM documents
+    WHERE org_id = :org_id AND id = :id AND generation > 0
+""")
+_TAKE_DELETED = text("""
+    UPDATE documents SET queued_at = now()
+    WHERE (org_id, id) = (
+        SELECT org_id, id FROM documents WHERE status = 'deleting'
+        ORDER BY queued_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)
+    RETURNING org_id, id
+""")
 
 
 async def list_documents(
@@ -28,7 +42,9 @@ async def list_documents(
     if status is not None:
         query = query.where(Document.status == status)
     if name:
-        query = query.where(Document.filename.icontains(name, autoescape=True))
+        # As file names are stored.
+        composed = unicodedata.normalize("NFC", name)
+        query = query.where(Document.filename.icontains(composed, autoescape=True))
     if cursor is not None:
         query = query.where(
             tuple_(Document.created_at, Document.id) < (cursor.created_at, cursor.id)
@@ -85,20 +101,16 @@ async def delete_document(session: AsyncSession, org_id: UUID, document_id: UUID
 async def purge_next(db: Database, storage: BlobStore) -> bool:
     """Remove one deleted document: chunks, then the file, then the row. False when none is left.
 
-    Killed at any point it leaves a document that the next call takes up again.
+    Killed at any point, or raising what the disk or the database raises, it leaves a document
+    that a later call takes up again.
     """
     async with db.system_transaction() as session:
-        row = (
-            await session.execute(
-                select(Document.org_id, Document.id)
-                .where(Document.status == DocumentStatus.DELETING)
-                .order_by(Document.queued_at)
-                .limit(1)
-            )
-        ).one_or_none()
+        row = (await session.execute(_TAKE_DELETED)).one_or_none()
     if row is None:
         return False
     async with db.system_transaction() as session:
+        # Together with the chunks, so that a second attempt finds nothing left to take out.
+        await session.execute(_UNCOUNT_LEXEMES, {"org_id": row.org_id, "id": row.id})
         for table in ("chunk_embeddings", "chunks", "pages"):
             await session.execute(
                 text(f"DELETE FROM {table} WHERE org_id = :org_id AND document_id = :id"),  # noqa: S608

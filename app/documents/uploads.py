@@ -3,7 +3,8 @@
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import BinaryIO
 from uuid import UUID
@@ -36,7 +37,6 @@ log = structlog.get_logger(__name__)
 
 # What the boundaries and headers around one file may take.
 _ENVELOPE_BYTES = 64 * 1024
-_CHUNK_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +54,7 @@ class _ReceivedFile:
     target: BinaryIO
     limit_bytes: int
     filename: str | None = None
+    media_type: str = ""
     size_bytes: int = 0
     head: bytes = b""
     sha256: "hashlib._Hash" = field(default_factory=hashlib.sha256)
@@ -131,11 +132,12 @@ class _MultipartFile:
 
 @dataclass(frozen=True, slots=True)
 class Uploader:
-    """Takes uploads in."""
+    """Takes uploads in. A client that sends nothing for `chunk_timeout_s` is given up."""
 
     db: Database
     storage: BlobStore
     limit_bytes: int
+    chunk_timeout_s: float = 30.0
 
     async def receive(
         self,
@@ -151,31 +153,32 @@ class Uploader:
         UnprocessableRequest, RequestTimeout or StorageFull, and then leaves nothing behind.
         """
         boundary = _boundary_of(content_type)
-        if content_length is not None:
-            if content_length > self.limit_bytes + _ENVELOPE_BYTES:
-                raise _too_large(self.limit_bytes)
-            if not self.storage.has_room_for(content_length):
-                raise StorageFull("There is no room left for files on the server.")
+        if content_length is not None and content_length > self.limit_bytes + _ENVELOPE_BYTES:
+            raise _too_large(self.limit_bytes)
+        if not self.storage.has_room_for(content_length or 0):
+            raise StorageFull("There is no room left for files on the server.")
         upload_id = new_id()
-        path = self.storage.incoming_path(upload_id)
         try:
-            with path.open("xb") as target:
-                received = _ReceivedFile(target, self.limit_bytes)
-                await _read_body(body, boundary, received)
-                media_type = _checked_media_type(received)
-                target.flush()
-                await asyncio.to_thread(os.fsync, target.fileno())
-            return await self._store(principal, upload_id, received, media_type)
-        except OSError as error:
-            if isinstance(error, TimeoutError):
-                raise
-            log.error("upload_not_stored", error=type(error).__name__)
-            raise StorageFull("The file could not be stored on the server.") from error
+            with _disk_errors():
+                received = await self._write(upload_id, body, boundary)
+            return await self._store(principal, upload_id, received)
         finally:
             self.storage.discard(upload_id)
 
+    async def _write(
+        self, upload_id: UUID, body: AsyncIterator[bytes], boundary: bytes
+    ) -> _ReceivedFile:
+        """Bring the file to the disk, durably. Raises OSError when the disk does not take it."""
+        with self.storage.incoming_path(upload_id).open("xb") as target:
+            received = _ReceivedFile(target, self.limit_bytes)
+            await _read_body(body, boundary, received, chunk_timeout_s=self.chunk_timeout_s)
+            _check_file(received)
+            target.flush()
+            await asyncio.to_thread(os.fsync, target.fileno())
+        return received
+
     async def _store(
-        self, principal: Principal, upload_id: UUID, received: _ReceivedFile, media_type: str
+        self, principal: Principal, upload_id: UUID, received: _ReceivedFile
     ) -> UploadResult:
         document_id = new_id()
         values = {
@@ -183,20 +186,29 @@ class Uploader:
             "id": document_id,
             "uploaded_by": principal.user_id,
             "filename": received.filename,
-            "media_type": media_type,
+            "media_type": received.media_type,
             "size_bytes": received.size_bytes,
             "sha256": received.sha256.digest(),
             "status": DocumentStatus.QUEUED,
         }
         async with self.db.transaction(principal) as session:
-            document = await _insert_unless_known(session, values)
-            if document is None:
+            # A known document may be deleted just before it is looked at: then there is room.
+            while (document := await _insert_unless_known(session, values)) is None:
                 known = await _requeue_if_failed(session, principal.org_id, values["sha256"])
-                return UploadResult(known, is_new=False)
+                if known is not None:
+                    self._restore_file(upload_id, known)
+                    return UploadResult(known, is_new=False)
             # Before the commit: a row that others can see always has its file.
-            self.storage.commit(upload_id, principal.org_id, document_id)
+            with _disk_errors():
+                self.storage.commit(upload_id, principal.org_id, document_id)
             enqueue(session, JobName.INGEST)
         return UploadResult(document, is_new=True)
+
+    def _restore_file(self, upload_id: UUID, known: Document) -> None:
+        """Give a document whose file was lost the same bytes again."""
+        if not self.storage.path(known.org_id, known.id).is_file():
+            with _disk_errors():
+                self.storage.commit(upload_id, known.org_id, known.id)
 
 
 async def _insert_unless_known(
@@ -213,7 +225,10 @@ async def _insert_unless_known(
     return await session.scalar(statement)
 
 
-async def _requeue_if_failed(session: AsyncSession, org_id: UUID, sha256: object) -> Document:
+async def _requeue_if_failed(
+    session: AsyncSession, org_id: UUID, sha256: object
+) -> Document | None:
+    """Lock and return the document with these bytes, queued again if it had failed."""
     document = (
         await session.scalars(
             select(Document)
@@ -224,26 +239,32 @@ async def _requeue_if_failed(session: AsyncSession, org_id: UUID, sha256: object
             )
             .with_for_update()
         )
-    ).one()
-    if document.status == DocumentStatus.FAILED:
+    ).one_or_none()
+    if document is not None and document.status == DocumentStatus.FAILED:
         document.status = DocumentStatus.QUEUED
         document.error_code = document.error_message = None
         document.attempts = 0
         document.percent = 0
-        document.queued_at = func.now()
+        document.queued_at = document.updated_at = func.now()
         enqueue(session, JobName.INGEST)
         await session.flush()
         await session.refresh(document)
     return document
 
 
-async def _read_body(body: AsyncIterator[bytes], boundary: bytes, received: _ReceivedFile) -> None:
-    multipart = _MultipartFile(boundary, received)
+async def _read_body(
+    body: AsyncIterator[bytes],
+    boundary: bytes,
+    received: _ReceivedFile,
+    *,
+    chunk_timeout_s: float,
+) -> None:
     total_bytes = 0
     chunks = aiter(body)
     try:
+        multipart = _MultipartFile(boundary, received)
         while True:
-            async with asyncio.timeout(_CHUNK_TIMEOUT_S):
+            async with asyncio.timeout(chunk_timeout_s):
                 chunk = await anext(chunks, None)
             if chunk is None:
                 break
@@ -261,7 +282,8 @@ async def _read_body(body: AsyncIterator[bytes], boundary: bytes, received: _Rec
         raise InvalidRequest("The multipart body ended too early.", param="file")
 
 
-def _checked_media_type(received: _ReceivedFile) -> str:
+def _check_file(received: _ReceivedFile) -> None:
+    """Sniff what it is. Raises UnprocessableRequest or UnsupportedMediaType."""
     if received.size_bytes == 0:
         raise UnprocessableRequest("The file is empty.", code="empty_file", param="file")
     media_type = find_media_type(received.head, filename=received.filename or "")
@@ -271,7 +293,17 @@ def _checked_media_type(received: _ReceivedFile) -> str:
             code="unsupported_type",
             param="file",
         )
-    return media_type
+    received.media_type = media_type
+
+
+@contextmanager
+def _disk_errors() -> Iterator[None]:
+    """Only around the disk: a database that is away raises OSError too."""
+    try:
+        yield
+    except OSError as error:
+        log.error("upload_not_stored", error=type(error).__name__)
+        raise StorageFull("The file could not be stored on the server.") from error
 
 
 def _boundary_of(content_type: str) -> bytes:

@@ -1,5 +1,6 @@
 """Cut pages into passages of about the same number of tokens, at the best places there are."""
 
+from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -16,10 +17,12 @@ from app.ingestion.parsers.base import Markup
 from app.models.spans import Span
 
 CHUNK_TOKENS = 200
-OVERLAP_TOKENS = 40
+OVERLAP_TOKENS = 20
 # A run of letters that a vocabulary doesn't know can be one token of any length, so characters are
 # limited too. English has 4 to 5 of them in a token.
 MAX_CHARACTERS_PER_TOKEN = 10
+# A tokenizer takes some hundred bytes for each character of a call, so a text file goes in parts.
+_TOKENIZE_CHARACTERS = 20_000
 # How far from even parts a cut may go for a better place.
 _LEAST_SHARE, _MOST_SHARE = 0.6, 1.25
 
@@ -93,7 +96,7 @@ class _Cutter:
         self._overlap_tokens = overlap_tokens
         self._max_tokens = max_tokens
         self._max_characters = chunk_tokens * MAX_CHARACTERS_PER_TOKEN
-        self._token_ends = tokenizer.token_ends(text)
+        self._token_ends = _find_token_ends(text, tokenizer)
         self._boundaries: Boundaries = find_boundaries(text, headings)
 
     def cut(self) -> Iterator[tuple[int, int, int]]:
@@ -167,3 +170,20 @@ class _Cutter:
         while position < len(self._text) and self._text[position].isspace():
             position += 1
         return position
+
+
+def _find_token_ends(text: str, tokenizer: Tokenizer) -> Sequence[int]:
+    """Return where the tokens of a text of any length end; parts meet at spaces if there are any.
+
+    A token that two parts share is counted twice or shifted: good enough to find a cut by.
+    """
+    ends = array("L")
+    start = 0
+    while start < len(text):
+        stop = start + _TOKENIZE_CHARACTERS
+        if stop < len(text):
+            space = max(text.rfind(" ", start + 1, stop), text.rfind("\n", start + 1, stop))
+            stop = space if space > 0 else stop
+        ends.extend(start + end for end in tokenizer.token_ends(text[start:stop]))
+        start = stop
+    return ends

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core.db import get_driver
 from app.core.ids import new_id
 from app.ingestion.base import Chunk, Page
 from app.ingestion.lease import Lease, hold
@@ -34,7 +35,7 @@ _INSERT_CHUNKS = text("""
                         page_end, heading, token_count, tsv)
     SELECT :org_id, id, :document_id, :generation, ordinal, text, spans, page_start, page_end,
            heading, token_count,
-           setweight(to_tsvector('english', coalesce(heading, '')), 'B')
+           setweight(to_tsvector('english', concat_ws(' ', CAST(:title AS text), heading)), 'B')
            || to_tsvector('english', text)
            || array_to_tsvector(ARRAY[org_lexeme(:org_id)])
     FROM staged_chunks
@@ -55,6 +56,7 @@ _PUBLISH = text("""
         error_message = NULL, lease_expires_at = NULL, updated_at = now()
     WHERE org_id = :org_id AND id = :id AND lease_token = :token
 """)
+_COUNT_LEXEMES = text("SELECT count_lexemes(:org_id, :document_id, :generation, :sign)")
 _CHUNK_TABLES = ("chunk_embeddings", "chunks", "pages")
 
 
@@ -106,25 +108,22 @@ async def insert_batch(
     lease: Lease,
     *,
     space_id: int,
+    title: str,
     pages: Sequence[Page],
     chunks: Sequence[Chunk],
     vectors: FloatMatrix,
 ) -> None:
     """Add pages and embedded chunks to the generation in the making. Raises LeaseLost."""
     await hold(session, lease)
-    connection = await _driver_connection(session)
+    connection = await get_driver(session)
     await connection.execute(_STAGING)
     await connection.copy_records_to_table(
         "staged_pages", records=[(p.number, p.text, p.width, p.height) for p in pages]
     )
     await connection.copy_records_to_table("staged_chunks", records=_chunk_records(chunks, vectors))
-    target = {
-        "org_id": lease.org_id,
-        "document_id": lease.document_id,
-        "generation": lease.generation + 1,
-    }
+    target = {**_document_key(lease), "generation": lease.generation + 1}
     await session.execute(_INSERT_PAGES, target)
-    await session.execute(_INSERT_CHUNKS, target)
+    await session.execute(_INSERT_CHUNKS, {**target, "title": title})
     await session.execute(_INSERT_EMBEDDINGS, {**target, "space_id": space_id})
 
 
@@ -133,6 +132,11 @@ async def publish(
 ) -> None:
     """Make the new generation the one that readers see, at once. Raises LeaseLost."""
     generation = lease.generation + 1
+    await hold(session, lease)
+    for counted, sign in ((lease.generation, -1), (generation, 1)):
+        await session.execute(
+            _COUNT_LEXEMES, {**_document_key(lease), "generation": counted, "sign": sign}
+        )
     await discard_other_generations(session, lease, keep=generation)
     await session.execute(
         _PUBLISH,
@@ -143,6 +147,10 @@ async def publish(
             "chunk_count": chunk_count,
         },
     )
+
+
+def _document_key(lease: Lease) -> dict[str, Any]:
+    return {"org_id": lease.org_id, "document_id": lease.document_id}
 
 
 def _chunk_records(chunks: Sequence[Chunk], vectors: FloatMatrix) -> Iterable[tuple[Any, ...]]:
@@ -158,10 +166,3 @@ def _chunk_records(chunks: Sequence[Chunk], vectors: FloatMatrix) -> Iterable[tu
             chunk.token_count,
             vector,
         )
-
-
-async def _driver_connection(session: AsyncSession) -> Any:
-    """Return the asyncpg connection, which alone can COPY."""
-    connection = await session.connection()
-    raw = await connection.get_raw_connection()
-    return raw.driver_connection

@@ -88,7 +88,9 @@ async def hold(session: AsyncSession, lease: Lease) -> None:
 
 
 @asynccontextmanager
-async def kept_alive(db: Database, lease: Lease) -> AsyncIterator[None]:
+async def kept_alive(
+    db: Database, lease: Lease, *, heartbeat_s: float = HEARTBEAT_S
+) -> AsyncIterator[None]:
     """Renew the lease while the block runs. Raises LeaseLost out of the block when it is gone."""
     owner = asyncio.current_task()
     assert owner is not None  # noqa: S101  # a context manager of asyncio runs in a task
@@ -96,7 +98,7 @@ async def kept_alive(db: Database, lease: Lease) -> AsyncIterator[None]:
 
     async def renew() -> None:
         while True:
-            await asyncio.sleep(HEARTBEAT_S)
+            await asyncio.sleep(heartbeat_s)
             try:
                 async with db.transaction(lease) as session:
                     renewed = await session.execute(_RENEW, lease.key)

@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,7 +18,7 @@ from app.core.storage import BlobStore
 from app.ingestion import indexing
 from app.ingestion.base import Chunk, Page
 from app.ingestion.chunking import chunk_pages
-from app.ingestion.embedding import document_title, embedding_text
+from app.ingestion.embedding import PREFIX_TOKENS, document_title, embedding_text
 from app.ingestion.lease import Lease, LeaseLost, claim_next, kept_alive
 from app.ingestion.outcomes import IngestErrorCode, remedy_of
 from app.ingestion.parsers.base import DocumentUnreadable, ParsedDocument
@@ -76,19 +76,25 @@ async def ingest_next(ingester: Ingester) -> bool:
 
 async def _ingest_and_record(ingester: Ingester, lease: Lease) -> None:
     started = time.monotonic()
-    outcome = "ready"
     try:
-        async with kept_alive(ingester.db, lease):
-            await _ingest(ingester, lease)
-    except DocumentUnreadable as error:
-        outcome = await _fail(ingester.db, lease, error.error_code, error.message)
-    except ProviderError as error:
-        code = _code_of(error)
-        outcome = await _fail(ingester.db, lease, code, remedy_of(code))
+        outcome = await _ingest_or_fail(ingester, lease)
     except LeaseLost:
         outcome = "lease_lost"
     INGESTION_OUTCOMES.labels(outcome=outcome).inc()
     log.info("ingestion_ended", outcome=outcome, elapsed_ms=_milliseconds_since(started))
+
+
+async def _ingest_or_fail(ingester: Ingester, lease: Lease) -> str:
+    """Return the outcome: ready, or the error code that was recorded. Raises LeaseLost."""
+    try:
+        async with kept_alive(ingester.db, lease):
+            await _ingest(ingester, lease)
+    except DocumentUnreadable as error:
+        return await _fail(ingester.db, lease, error.error_code, error.message)
+    except ProviderError as error:
+        code = _code_of(error)
+        return await _fail(ingester.db, lease, code, remedy_of(code))
+    return "ready"
 
 
 async def _ingest(ingester: Ingester, lease: Lease) -> None:
@@ -99,9 +105,13 @@ async def _ingest(ingester: Ingester, lease: Lease) -> None:
     async with _opened(path, lease.media_type) as document:
         title = document_title(lease.filename, document.title)
         chunk_count = 0
-        async for batch in _read_batches(document, ingester.embedding):
-            await _index_batch(ingester, lease, document, batch, title=title)
-            chunk_count += len(batch.chunks)
+        # Closed before the document is, whatever happens here: a thread may be reading it.
+        async with aclosing(_read_batches(document, ingester.embedding)) as batches:
+            async for batch in batches:
+                await _index_batch(ingester, lease, document, batch, title=title)
+                chunk_count += len(batch.chunks)
+    if not chunk_count:
+        raise DocumentUnreadable(IngestErrorCode.NO_TEXT)
     async with ingester.db.transaction(lease) as session:
         await indexing.publish(
             session, lease, page_count=document.page_count, chunk_count=chunk_count
@@ -123,6 +133,7 @@ async def _index_batch(
                 session,
                 lease,
                 space_id=space_id,
+                title=title,
                 pages=batch.pages,
                 chunks=batch.chunks,
                 vectors=vectors,
@@ -150,17 +161,18 @@ async def _opened(path: Path, media_type: str) -> AsyncIterator[ParsedDocument]:
 
 async def _read_batches(
     document: ParsedDocument, embedding: EmbeddingProvider
-) -> AsyncIterator[_Batch]:
+) -> AsyncGenerator[_Batch]:
     """Parse and chunk in a thread, one batch ahead of the reader."""
     batches = _iter_batches(document, embedding)
     ahead = asyncio.create_task(asyncio.to_thread(_next_batch, batches))
     try:
-        while (batch := await ahead) is not None:
+        # Shielded: a cancelled task would say that it is done while its thread goes on.
+        while (batch := await asyncio.shield(ahead)) is not None:
             ahead = asyncio.create_task(asyncio.to_thread(_next_batch, batches))
             yield batch
     finally:
-        # The document must not be closed while the thread reads it.
         await asyncio.wait([ahead])
+        ahead.exception()  # marks it as seen when nobody asks for the batch any more
 
 
 def _next_batch(batches: Iterator[_Batch]) -> _Batch | None:
@@ -179,7 +191,7 @@ def _iter_batches(document: ParsedDocument, embedding: EmbeddingProvider) -> Ite
     chunks = chunk_pages(
         seen_pages(),
         tokenizer=embedding.tokenizer,
-        max_tokens=embedding.max_input_tokens,
+        max_tokens=embedding.max_input_tokens - PREFIX_TOKENS,
         markup=document.markup,
     )
     # One batch is held back, so that the pages behind the last chunk go with the last batch.
@@ -202,9 +214,10 @@ async def _ensure_space(ingester: Ingester, *, dimensions: int) -> int:
 
 
 async def _fail(db: Database, lease: Lease, code: IngestErrorCode, message: str) -> str:
-    """Record a final failure with what the user can do. Returns the code."""
+    """Record a final failure with what the user can do. Returns the code. Raises LeaseLost."""
     log.warning("ingestion_failed", error_code=str(code))
     async with db.transaction(lease) as session:
+        await indexing.discard_other_generations(session, lease, keep=lease.generation)
         await session.execute(_FAIL, {**lease.key, "code": code, "message": message})
     return str(code)
 

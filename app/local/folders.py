@@ -4,6 +4,8 @@ import fcntl
 import os
 import shutil
 import tempfile
+import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Self
 
@@ -14,6 +16,7 @@ from app.local.process import LocalStackError
 _MAX_SOCKET_PATH_BYTES = 103
 _LONGEST_SOCKET_NAME = "/footnote-12345678/.s.PGSQL.5432"
 _SOCKET_FOLDER_PREFIX = "footnote-"
+_ABANDONED_AFTER_S = 600.0
 _MAX_LOG_BYTES = 10 * 1024 * 1024
 
 
@@ -94,7 +97,9 @@ def make_socket_folder(record: Path, *, owner: SystemUser | None = None) -> Path
     Removes the one that `record` names, which a killed predecessor left.
     """
     remove_socket_folder(record)
-    folder = Path(tempfile.mkdtemp(prefix=_SOCKET_FOLDER_PREFIX, dir=_short_base()))
+    base = _short_base()
+    _remove_abandoned(base)
+    folder = Path(tempfile.mkdtemp(prefix=_SOCKET_FOLDER_PREFIX, dir=base))
     record.write_text(str(folder))
     if owner is not None:
         os.chown(folder, owner.uid, owner.gid)
@@ -116,6 +121,17 @@ def rotate_log(path: Path) -> None:
     """Set a log file of more than 10 MB aside as `<name>.1`."""
     if path.exists() and path.stat().st_size > _MAX_LOG_BYTES:
         path.replace(path.with_name(path.name + ".1"))
+
+
+def _remove_abandoned(base: Path) -> None:
+    """Remove folders of killed servers whose record is gone too, as that of a killed test is.
+
+    Only old and empty ones: in a server's own folder there is a socket soon after it was made.
+    """
+    for folder in base.glob(f"{_SOCKET_FOLDER_PREFIX}*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > _ABANDONED_AFTER_S:
+                folder.rmdir()
 
 
 def _short_base() -> Path:

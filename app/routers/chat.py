@@ -1,48 +1,44 @@
 """Ask: as JSON, or as a stream of frames."""
 
-import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-import structlog
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 from sse_starlette import EventSourceResponse
 
 from app.accounts.principal import Principal
-from app.chat.events import Citation, Done, Event, Start, Token, error_frames, to_frame, usage_frame
+from app.chat.events import Citation, Done, Event, Start, Token, usage_frame
 from app.chat.pipeline import Answerer, Prepared, Question, answer
-from app.core.errors import ProviderError
-from app.core.metrics import PROVIDER_ERRORS
-from app.core.sse import event_stream
-from app.core.text import storable
-from app.dependencies import Caller, ResourcesDep, get_answerer
+from app.chat.streaming import AnswerStream
+from app.core.connection import while_connected
+from app.core.sse import FrameStream, StreamTiming
+from app.core.text import AnyText
+from app.dependencies import Caller, ResourcesDep, get_answerer, get_stream_timing
 from app.documents.library import check_all_exist
 from app.llm.base import Message, Role
 from app.resources import Resources
 
-log = structlog.get_logger(__name__)
-
 router = APIRouter(prefix="/api/v1/chat", tags=["chat"])
 
-# How long a stream's status is held back for the provider's first event to decide it.
-_COMMIT_AFTER_S = 10.0
+AnswererDep = Annotated[Answerer, Depends(get_answerer)]
+StreamTimingDep = Annotated[StreamTiming, Depends(get_stream_timing)]
 
 
 def _not_blank(content: str) -> str:
     if not content.strip():
         raise ValueError("it is blank")
-    return storable(content)
+    return content
 
 
 class ChatMessage(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    role: Literal["user", "assistant", "system"]
-    content: Annotated[str, AfterValidator(_not_blank)] = Field(min_length=1, max_length=10_000)
+    role: Literal["user", "assistant", "system"] = "user"
+    content: Annotated[AnyText, AfterValidator(_not_blank)] = Field(min_length=1, max_length=10_000)
 
 
 class ChatRequest(BaseModel):
@@ -116,14 +112,15 @@ async def chat(
     request: Request,
     caller: Caller,
     resources: ResourcesDep,
-    answerer: Annotated[Answerer, Depends(get_answerer)],
+    answerer: AnswererDep,
+    timing: StreamTimingDep,
 ) -> ChatResponse | Response:
     """Answer from the caller's documents, with citations. `stream: true` streams instead."""
     started = time.perf_counter()
     prepared = await _prepare(body, caller, resources, answerer)
     if body.stream:
-        return await _respond_with_stream(prepared)
-    events = [event async for event in answer(prepared)]
+        return await _respond_with_stream(prepared, request, timing)
+    events = await while_connected(request.receive, _collect(prepared))
     return _to_response(
         events, body, prepared, request.state.request_id, 1000 * (time.perf_counter() - started)
     )
@@ -132,12 +129,15 @@ async def chat(
 @router.post("/stream", response_class=EventSourceResponse)
 async def chat_stream(
     body: ChatRequest,
+    request: Request,
     caller: Caller,
     resources: ResourcesDep,
-    answerer: Annotated[Answerer, Depends(get_answerer)],
+    answerer: AnswererDep,
+    timing: StreamTimingDep,
 ) -> Response:
     """The same as frames: `{"token": …}` and at last `{"done": true}`."""
-    return await _respond_with_stream(await _prepare(body, caller, resources, answerer))
+    prepared = await _prepare(body, caller, resources, answerer)
+    return await _respond_with_stream(prepared, request, timing)
 
 
 async def _prepare(
@@ -158,49 +158,22 @@ async def _prepare(
     return await answerer.prepare(caller, question)
 
 
-async def _respond_with_stream(prepared: Prepared) -> Response:
-    """Wait for the provider's first event, which decides the status, but no longer than 10 s."""
-    events = answer(prepared)
-    start = await anext(events)
-    first = asyncio.ensure_future(anext(events))
+async def _respond_with_stream(
+    prepared: Prepared, request: Request, timing: StreamTiming
+) -> Response:
+    """Let the provider's first event decide the status, if it comes in time."""
+    stream = AnswerStream(answer(prepared))
     try:
-        await asyncio.wait([first], timeout=_COMMIT_AFTER_S)
-        if first.done() and (error := first.exception()) is not None:
-            raise error
+        await while_connected(request.receive, stream.wait_until_begun(timing.status_wait_s))
     except BaseException:
-        await _abandon(first, events)
+        await stream.aclose()
         raise
-    return event_stream(_frames(start, first, events))
+    return FrameStream(stream, timing)
 
 
-async def _frames(
-    start: Event, first: "asyncio.Future[Event]", events: AsyncGenerator[Event]
-) -> AsyncIterator[dict[str, Any]]:
-    """Frames that end in exactly one `done`. A reader that leaves closes the provider's socket."""
-    try:
-        yield to_frame(start)
-        yield to_frame(await first)
-        async for event in events:
-            yield to_frame(event)
-    except ProviderError as error:
-        PROVIDER_ERRORS.labels(provider=error.provider, kind=error.kind).inc()
-        for frame in error_frames(error.code, error.message, retryable=error.is_retryable):
-            yield frame
-    except Exception:
-        # The status has been sent: the stream itself must say that it failed.
-        log.exception("stream_failed")
-        for frame in error_frames("internal_error", "Something went wrong.", retryable=True):
-            yield frame
-    finally:
-        await _abandon(first, events)
-
-
-async def _abandon(first: "asyncio.Future[Event]", events: AsyncGenerator[Event]) -> None:
-    """Close the generator, which may still be waiting for its first event."""
-    if not first.done():
-        first.cancel()
-        await asyncio.wait([first])
-    await events.aclose()
+async def _collect(prepared: Prepared) -> list[Event]:
+    async with aclosing(answer(prepared)) as events:
+        return [event async for event in events]
 
 
 def _to_response(

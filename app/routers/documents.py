@@ -1,5 +1,6 @@
 """Upload, list, inspect, download and delete documents."""
 
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -7,8 +8,9 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request, Response, status
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
+from starlette.requests import ClientDisconnect
 
-from app.core.errors import NotFound, PermissionDenied
+from app.core.errors import InvalidRequest, NotFound, PermissionDenied
 from app.core.pagination import Cursor
 from app.core.text import storable
 from app.dependencies import Caller, ResourcesDep, get_uploader
@@ -83,7 +85,7 @@ async def upload_document(
     length = request.headers.get("content-length", "")
     result = await uploader.receive(
         caller,
-        request.stream(),
+        _body_of(request),
         content_type=request.headers.get("content-type", ""),
         content_length=int(length) if length.isascii() and length.isdigit() else None,
     )
@@ -136,12 +138,15 @@ async def get_content(document_id: UUID, caller: Caller, resources: ResourcesDep
     async with resources.db.transaction(caller) as session:
         document = await library.get_document(session, caller.org_id, document_id)
     path = resources.storage.path(caller.org_id, document.id)
-    if not path.is_file():
-        raise NotFound("The file of this document is gone.", code="file_missing")
+    try:
+        stat_result = path.stat()
+    except FileNotFoundError as error:
+        raise NotFound("The file of this document is gone.", code="file_missing") from error
     return FileResponse(
         path,
         media_type=_CONTENT_TYPES.get(document.media_type, "text/plain; charset=utf-8"),
         filename=document.filename,
+        stat_result=stat_result,
         headers={"Content-Security-Policy": "sandbox; default-src 'none'"},
     )
 
@@ -152,6 +157,15 @@ async def delete_document(document_id: UUID, caller: Caller, resources: Resource
     _require_writer(caller.role)
     async with resources.db.transaction(caller) as session:
         await library.delete_document(session, caller.org_id, document_id)
+
+
+async def _body_of(request: Request) -> AsyncIterator[bytes]:
+    """The body as it arrives. Raises InvalidRequest when the client is gone."""
+    try:
+        async for chunk in request.stream():
+            yield chunk
+    except ClientDisconnect as error:
+        raise InvalidRequest("The client went away.", code="client_disconnected") from error
 
 
 def _require_writer(role: MemberRole) -> None:

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.core.errors import UnprocessableRequest
-from app.core.text import storable
+from app.core.text import AnyText
 from app.dependencies import Caller, ResourcesDep, get_retriever
 from app.documents.library import check_all_exist
 from app.retrieval.pipeline import Retriever
@@ -18,7 +18,9 @@ router = APIRouter(prefix="/api/v1/search", tags=["search"])
 class SearchRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    query: str = Field(min_length=1, max_length=4_000, examples=["What were net sales in 2018?"])
+    query: AnyText = Field(
+        min_length=1, max_length=4_000, examples=["What were net sales in 2018?"]
+    )
     top_k: int = Field(default=5, ge=1, le=50)
     document_ids: list[UUID] = Field(
         default_factory=list, max_length=1_000, description="Empty means all documents."
@@ -48,7 +50,7 @@ async def search(
     retriever: Annotated[Retriever, Depends(get_retriever)],
 ) -> SearchResponse:
     """The chunks that answer a query, best first."""
-    query = storable(body.query).strip()
+    query = body.query.strip()
     if not query:
         raise UnprocessableRequest("query: it is blank.", code="validation_error", param="query")
     if body.document_ids:

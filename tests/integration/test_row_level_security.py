@@ -1,5 +1,6 @@
 """Row-level security with the real roles, before any feature stands on it."""
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from uuid import UUID, uuid4
@@ -10,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 
-from app.core.db import Database
+from app.core.db import Database, get_driver
 from app.core.ids import new_id
 from app.core.jobs import JobSender
 from app.ingestion import indexing
@@ -101,6 +102,7 @@ async def index_one_chunk(db: Database, tenant: Tenant, words: str, *, token: in
             session,
             lease,
             space_id=space_id,
+            title="",
             pages=[Page(1, words)],
             chunks=[chunk],
             vectors=np.eye(1, 8, dtype=np.float32),
@@ -181,7 +183,7 @@ async def test_copy_goes_through_a_temporary_table(db: Database) -> None:
     a = await make_tenant(db)
     with pytest.raises(Exception, match="COPY FROM not supported with row-level security"):
         async with db.transaction(a) as session:
-            connection = await indexing._driver_connection(session)
+            connection = await get_driver(session)
             await connection.copy_records_to_table("pages", records=[])
     async with db.transaction(a) as session:
         row = (await session.execute(text("SELECT text, spans, page_start FROM chunks"))).one()
@@ -238,22 +240,24 @@ async def test_full_text_search_uses_its_index_and_stays_in_its_organization(
 
     engine = create_async_engine(database_url)
     async with engine.connect() as connection:
-        body = str(
-            await connection.scalar(
-                text("SELECT prosrc FROM pg_proc WHERE proname = 'search_chunks_fulltext'")
-            )
-        )
         await connection.execute(_MANY_CHUNKS, {"org": a.org_id, "document": a.document_id})
         await connection.execute(text("ANALYZE chunks"))
-        await connection.execute(
-            text("SELECT set_config('app.org_id', :org, true)"), {"org": str(a.org_id)}
+        source = await connection.scalar(
+            text("SELECT prosrc FROM pg_proc WHERE proname = 'search_chunks_fulltext'")
         )
-        for number, value in enumerate(
-            (f"'{a.org_id}'::uuid", "NULL::uuid[]", "'the quagga'::text", "10"), start=1
-        ):
-            body = body.replace(f"${number}", value)
+        query = str(source).partition("RETURN QUERY")[2].partition(";")[0]
+        query = re.sub(r"--.*", "", query)
+        for name, value in {
+            "here": f"'org{a.org_id.hex}'::tsquery",
+            "words": "ARRAY['quagga']::tsquery[]",
+            "weights": "ARRAY[1.0]::double precision[]",
+            "p_documents": "NULL::uuid[]",
+            "p_org": f"'{a.org_id}'::uuid",
+            "p_limit": "10",
+        }.items():
+            query = re.sub(rf"\b{name}\b", value, query)
         # Rolled back with the connection: other tests count on few rows.
-        plan = "\n".join((await connection.scalars(text(f"EXPLAIN {body}"))).all())
+        plan = "\n".join((await connection.scalars(text(f"EXPLAIN {query}"))).all())
     await engine.dispose()
     assert "Bitmap Index Scan on ix_chunks_tsv" in plan, plan
 

@@ -222,8 +222,10 @@ def _fitting_sources(
 
 
 def _support(candidate: _Candidate, weights: Mapping[str, float]) -> float:
-    """Return the support of a sentence, what only its context holds counting less."""
+    """Return the support of a sentence: for its own words, and less for those of its context."""
     own = support(weights, candidate.keys)
+    if not (weights.keys() & candidate.keys) - STOP_WORDS:
+        return own
     in_context = support(weights, candidate.keys | candidate.context) - own
     return own + (0.5 if candidate.header else 0.25) * in_context
 

@@ -117,6 +117,14 @@ CREATE TABLE chunks (
 ) WITH (toast_tuple_target = 8160);
 CREATE INDEX ix_chunks_tsv ON chunks USING gin (tsv);
 
+-- In how many of an organization's visible chunks each lexeme stands; '' counts the chunks.
+CREATE TABLE lexemes (
+    org_id uuid NOT NULL CONSTRAINT fk_lexemes_org_id REFERENCES organizations,
+    lexeme text NOT NULL,
+    chunk_count integer NOT NULL,
+    CONSTRAINT pk_lexemes PRIMARY KEY (org_id, lexeme)
+);
+
 CREATE TABLE embedding_spaces (
     id integer GENERATED ALWAYS AS IDENTITY CONSTRAINT pk_embedding_spaces PRIMARY KEY,
     provider text NOT NULL,
@@ -158,7 +166,7 @@ GRANT USAGE ON SCHEMA public TO footnote_app, footnote_system;
 # After SET LOCAL ends, a pooled connection holds '' in the setting, hence NULLIF. The expression
 # stands bare: wrapped in a sub-select the planner would assume an average organization.
 _ORG = "NULLIF(current_setting('app.org_id', true), '')::uuid"
-_TENANT_TABLES = ("memberships", "documents", "pages", "chunks", "chunk_embeddings")
+_TENANT_TABLES = ("memberships", "documents", "pages", "chunks", "chunk_embeddings", "lexemes")
 _SYSTEM_TABLES = ("users", "organizations", "refresh_tokens", *_TENANT_TABLES)
 
 _FUNCTIONS = """
@@ -193,39 +201,76 @@ END $$;
 REVOKE ALL ON FUNCTION ensure_embedding_space FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION ensure_embedding_space TO footnote_system;
 
--- The words of a question, any of which may match.
-CREATE FUNCTION any_word(p_query text) RETURNS tsquery
-LANGUAGE sql IMMUTABLE PARALLEL SAFE SET search_path = pg_catalog AS $$
-    SELECT string_agg(quote_literal(word), ' | ')::tsquery
-    FROM (SELECT word FROM unnest(tsvector_to_array(to_tsvector('english', $1))) AS word
-          LIMIT 64) AS words
-$$;
-
 -- One lexeme for each organization. In every tsvector, so that the index can find its rows alone.
 CREATE FUNCTION org_lexeme(p_org uuid) RETURNS text
 LANGUAGE sql IMMUTABLE PARALLEL SAFE RETURN 'org' || replace(p_org::text, '-', '');
 
+-- Add the chunks of a generation to the counts (p_sign 1), or take them out (-1). Ordered, so that
+-- two documents of one organization can't wait for each other's rows.
+CREATE FUNCTION count_lexemes(p_org uuid, p_document uuid, p_generation integer, p_sign integer)
+RETURNS void LANGUAGE sql SET search_path = public, pg_temp AS $$
+    INSERT INTO lexemes AS known (org_id, lexeme, chunk_count)
+    SELECT p_org, lexeme, p_sign * count(*)
+    FROM chunks c, unnest(tsvector_to_array(c.tsv) || '{""}') AS lexeme
+    WHERE c.org_id = p_org AND c.document_id = p_document AND c.generation = p_generation
+        AND lexeme <> org_lexeme(p_org)
+    GROUP BY lexeme ORDER BY lexeme
+    ON CONFLICT (org_id, lexeme)
+        DO UPDATE SET chunk_count = known.chunk_count + excluded.chunk_count
+$$;
+
+-- Chunks by the question's words, weighted by how rare they are in the organization:
+--     sum over words of ln(1 + (N - n + 0.5) / (n + 0.5)) * ts_rank(chunk, word)
+-- with N chunks, of which n hold the word (the idf of BM25, Robertson and Zaragoza 2009; ts_rank
+-- saturates with the word's frequency). The rarest words are looked up, until together they may
+-- stand in a fifth of the chunks, and none that stands in half of them: common words cost the most
+-- and tell the least.
 -- Runs as the owner: `@@` is not leakproof, so under a policy its index would never be used. The
 -- organization is checked against the transaction's all the same.
 CREATE FUNCTION search_chunks_fulltext(
     p_org uuid, p_documents uuid[], p_query text, p_limit integer)
-RETURNS TABLE (chunk_id uuid, rank real)
-LANGUAGE sql STABLE SECURITY DEFINER SET search_path = public, pg_temp AS $$
-    -- By the GIN index alone: given org_id here too, the planner takes the btree and filters.
+RETURNS TABLE (chunk_id uuid, rank double precision)
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path = public, pg_temp SET enable_seqscan = off AS $$
+DECLARE
+    here tsquery := quote_literal(org_lexeme(p_org))::tsquery;
+    total integer;
+    words tsquery[];
+    weights double precision[];
+BEGIN
+    IF p_org IS DISTINCT FROM NULLIF(current_setting('app.org_id', true), '')::uuid THEN
+        RETURN;
+    END IF;
+    SELECT l.chunk_count INTO total FROM lexemes l WHERE l.org_id = p_org AND l.lexeme = '';
+    SELECT array_agg(quote_literal(w.lexeme)::tsquery),
+        array_agg(ln(1 + (total - w.n + 0.5) / (w.n + 0.5)))
+    INTO words, weights
+    FROM (
+        SELECT l.lexeme, l.chunk_count AS n,
+            sum(l.chunk_count) OVER (ORDER BY l.chunk_count, l.lexeme) - l.chunk_count AS before
+        FROM lexemes l
+        WHERE l.org_id = p_org AND l.chunk_count > 0
+            AND l.lexeme = ANY (tsvector_to_array(to_tsvector('english', p_query)))
+    ) AS w
+    WHERE w.before = 0 OR (w.before < greatest(1000, total / 5) AND w.n < total / 2);
+    RETURN QUERY
     WITH hits AS MATERIALIZED (
-        SELECT c.org_id, c.id, c.document_id, c.generation, ts_rank(c.tsv, any_word($3)) AS rank
-        FROM chunks c
-        WHERE c.tsv @@ (quote_literal(org_lexeme($1))::tsquery && any_word($3))
-            AND ($2 IS NULL OR c.document_id = ANY ($2))
-            AND $1 = NULLIF(current_setting('app.org_id', true), '')::uuid)
+        SELECT c.org_id, c.id, c.document_id, c.generation,
+            sum(w.weight * ts_rank(c.tsv, w.word)) AS rank
+        FROM unnest(words, weights) AS w(word, weight)
+        -- By the GIN index alone: given org_id here too, the planner takes the btree and filters.
+        JOIN chunks c ON c.tsv @@ (here && w.word)
+            AND (p_documents IS NULL OR c.document_id = ANY (p_documents))
+        GROUP BY c.org_id, c.id
+        ORDER BY rank DESC, c.id)
     SELECT hits.id, hits.rank
-    FROM hits
-    JOIN documents d ON d.org_id = hits.org_id AND d.id = hits.document_id
-        AND d.generation = hits.generation AND d.deleted_at IS NULL
-    WHERE hits.org_id = $1
-    ORDER BY hits.rank DESC, hits.id
-    LIMIT $4
-$$;
+    -- In the order of hits, one look-up each, until there are enough that readers may see.
+    FROM hits, LATERAL (
+        SELECT FROM documents d WHERE d.org_id = hits.org_id AND d.id = hits.document_id
+            AND d.generation = hits.generation AND d.deleted_at IS NULL OFFSET 0) AS visible
+    WHERE hits.org_id = p_org
+    LIMIT p_limit;
+END $$;
 REVOKE ALL ON FUNCTION search_chunks_fulltext FROM PUBLIC;
 GRANT EXECUTE ON FUNCTION search_chunks_fulltext TO footnote_app;
 """
@@ -250,6 +295,7 @@ def upgrade() -> None:
     op.execute("GRANT SELECT ON organizations, memberships TO footnote_app")
     op.execute("GRANT SELECT, INSERT, UPDATE ON documents TO footnote_app")
     op.execute("GRANT SELECT, INSERT, DELETE ON pages, chunks, chunk_embeddings TO footnote_app")
+    op.execute("GRANT SELECT, INSERT, UPDATE ON lexemes TO footnote_app")
     op.execute("GRANT SELECT ON embedding_spaces TO footnote_app, footnote_system")
 
 
@@ -257,9 +303,9 @@ def downgrade() -> None:
     _execute_script("""
         DROP FUNCTION search_chunks_fulltext;
         DROP FUNCTION ensure_embedding_space;
-        DROP FUNCTION any_word;
+        DROP FUNCTION count_lexemes;
         DROP FUNCTION org_lexeme;
-        DROP TABLE chunk_embeddings, embedding_spaces, chunks, pages, documents,
+        DROP TABLE chunk_embeddings, embedding_spaces, lexemes, chunks, pages, documents,
             refresh_tokens, memberships, organizations, users;
     """)
 

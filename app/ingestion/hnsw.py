@@ -1,0 +1,92 @@
+"""Builds a space's HNSW index when an organization in it has grown too large for exact scans.
+
+Keeping the index makes every insert slower, so a partition has none until then.
+"""
+
+import asyncio
+
+import structlog
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.pool import NullPool
+
+from app.models.documents import EXACT_SCAN_MAX_CHUNKS
+
+log = structlog.get_logger(__name__)
+
+CHECK_INTERVAL_S = 60.0
+# What pgvector can index of a halfvec.
+_MAX_DIMENSIONS = 4_000
+
+_LOCK = text("SELECT pg_try_advisory_lock(7330402110)")
+# Documents are few: they tell which organizations are worth counting in a partition.
+_DUE = text("""
+    WITH large AS MATERIALIZED (
+        SELECT org_id FROM documents WHERE generation > 0 AND deleted_at IS NULL
+        GROUP BY org_id HAVING sum(chunk_count) > :threshold)
+    SELECT s.id, s.dimensions FROM embedding_spaces s
+    WHERE s.dimensions <= :max_dimensions
+      AND NOT EXISTS (
+        SELECT FROM pg_index i
+        WHERE i.indexrelid = to_regclass(format('chunk_embeddings_%s_hnsw', s.id))
+          AND i.indisvalid)
+      AND EXISTS (
+        SELECT FROM large
+        WHERE :threshold < (SELECT count(*) FROM (
+            SELECT FROM chunk_embeddings e WHERE e.space_id = s.id AND e.org_id = large.org_id
+            LIMIT :threshold + 1) AS few))
+    ORDER BY s.id
+""")
+
+
+async def run_index_builder(database_url: str) -> None:
+    """Build what is due, every minute until cancelled. A database that is away is waited for."""
+    while True:
+        try:
+            await build_due_indexes(database_url)
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("hnsw_build_failed", error=type(error).__name__)
+        await asyncio.sleep(CHECK_INTERVAL_S)
+
+
+async def build_due_indexes(
+    database_url: str, *, threshold: int = EXACT_SCAN_MAX_CHUNKS
+) -> list[str]:
+    """Build the index of each space in which an organization has over `threshold` chunks.
+
+    Returns the names of the indexes that it built; none while another process builds. Takes
+    minutes for a large partition, during which rows can be read and written. Connects as the
+    owner: `database_url` without a role.
+    """
+    # CONCURRENTLY can't run in a transaction, and the lock lives as long as the connection.
+    engine = create_async_engine(database_url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
+    try:
+        async with engine.connect() as connection:
+            if not await connection.scalar(_LOCK):
+                return []
+            due = await connection.execute(
+                _DUE, {"threshold": threshold, "max_dimensions": _MAX_DIMENSIONS}
+            )
+            return [await _build(connection, row.id, row.dimensions) for row in due.all()]
+    finally:
+        await engine.dispose()
+
+
+async def _build(connection: AsyncConnection, space_id: int, dimensions: int) -> str:
+    """Build one index, in place of what a killed build may have left. Returns its name."""
+    table = f"chunk_embeddings_{int(space_id)}"
+    index = f"{table}_hnsw"
+    log.info("hnsw_build_started", index=index)
+    # Parallel workers would share memory that a container has little of.
+    for statement in (
+        "SET maintenance_work_mem = '256MB'",
+        "SET max_parallel_maintenance_workers = 0",
+        f"DROP INDEX CONCURRENTLY IF EXISTS {index}",
+        # The operator class of <#>, by which retrieval orders.
+        f"CREATE INDEX CONCURRENTLY {index} ON {table}"
+        f" USING hnsw ((embedding::halfvec({int(dimensions)})) halfvec_ip_ops)",
+    ):
+        await connection.execute(text(statement))
+    log.info("hnsw_build_finished", index=index)
+    return index

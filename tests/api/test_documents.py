@@ -1,0 +1,364 @@
+"""List, get, download and delete documents."""
+
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote
+from uuid import UUID, uuid4
+
+import pytest
+from sqlalchemy import text
+
+from app.core.pagination import Cursor
+from app.documents.library import purge_next
+from app.ingestion.pipeline import Ingester, ingest_next
+from app.models.accounts import MemberRole
+from app.resources import Resources
+from tests.conftest import ingest_all
+from tests.pdfs import text_pdf
+from tests.people import PASSWORD, Person
+
+CHILD_TABLES = ("pages", "chunks", "chunk_embeddings")
+
+
+async def upload(person: Person, filename: str, content: bytes) -> str:
+    response = await person.upload(filename, content)
+    assert response.status_code == 202, response.text
+    return str(response.json()["document_id"])
+
+
+async def list_names(person: Person, **params: Any) -> list[str]:
+    response = await person.get("/api/v1/documents", params=params)
+    assert response.status_code == 200, response.text
+    return [item["filename"] for item in response.json()["items"]]
+
+
+async def count_rows(resources: Resources, table: str, document_id: str) -> int:
+    column = "id" if table == "documents" else "document_id"
+    async with resources.db.system_transaction() as session:
+        count: int = await session.scalar(
+            text(f"SELECT count(*) FROM {table} WHERE {column} = :id"), {"id": UUID(document_id)}
+        )
+    return count
+
+
+# List
+
+
+async def test_a_new_organization_has_no_documents(person: Person) -> None:
+    response = await person.get("/api/v1/documents")
+    assert response.json() == {"items": [], "next_cursor": None}
+
+
+async def test_pages_walk_over_all_documents_newest_first(person: Person) -> None:
+    ids = [await upload(person, f"{n}.txt", f"text {n}".encode()) for n in range(7)]
+    seen: list[str] = []
+    cursor: str | None = None
+    while True:
+        params = {"limit": 3} | ({"cursor": cursor} if cursor else {})
+        page = (await person.get("/api/v1/documents", params=params)).json()
+        seen += [item["id"] for item in page["items"]]
+        if (cursor := page["next_cursor"]) is None:
+            break
+        # What comes in meanwhile does not shift the pages.
+        await upload(person, "late.txt", uuid4().bytes.hex().encode())
+    assert seen == ids[::-1]
+
+
+async def test_a_page_that_is_just_full_is_the_last(person: Person) -> None:
+    for n in range(2):
+        await upload(person, f"{n}.txt", f"text {n}".encode())
+    page = (await person.get("/api/v1/documents", params={"limit": 2})).json()
+    assert len(page["items"]) == 2
+    assert page["next_cursor"] is None
+
+
+async def test_documents_of_one_instant_are_not_lost_between_pages(
+    person: Person, resources: Resources
+) -> None:
+    ids = {await upload(person, f"{n}.txt", f"text {n}".encode()) for n in range(4)}
+    async with resources.db.system_transaction() as session:
+        await session.execute(
+            text("UPDATE documents SET created_at = now() WHERE org_id = :org"),
+            {"org": person.org_id},
+        )
+    first = (await person.get("/api/v1/documents", params={"limit": 2})).json()
+    rest = await person.get("/api/v1/documents", params={"cursor": first["next_cursor"]})
+    assert {item["id"] for item in [*first["items"], *rest.json()["items"]]} == ids
+
+
+@pytest.mark.parametrize(
+    "cursor",
+    [
+        "x",
+        "ä",
+        "!!!!",
+        "e30",
+        "bnVsbA",
+        "W1sxXSwyXQ",
+        "A" * 500,
+        Cursor(datetime.now(UTC), uuid4()).encode()[:-6],
+    ],
+)
+async def test_a_made_up_cursor_is_400(person: Person, cursor: str) -> None:
+    response = await person.get("/api/v1/documents", params={"cursor": cursor})
+    assert response.status_code == 400, response.text
+    assert response.json()["error"]["param"] == "cursor"
+
+
+@pytest.mark.parametrize("limit", ["0", "201", "-1", "x", "1e9"])
+async def test_a_limit_out_of_range_is_422(person: Person, limit: str) -> None:
+    response = await person.get("/api/v1/documents", params={"limit": limit})
+    assert response.status_code == 422
+
+
+async def test_names_are_searched_by_any_part_of_them_literally(person: Person) -> None:
+    names = ["100% sure.txt", "snake_case.txt", "Straße.txt", "Café.txt", "slash⁄.txt", "plain.txt"]
+    for name in names:
+        await upload(person, name, name.encode())
+    assert await list_names(person, name="%") == ["100% sure.txt"]
+    assert await list_names(person, name="_") == ["snake_case.txt"]
+    assert await list_names(person, name="\\") == []
+    assert await list_names(person, name="/") == []
+    assert await list_names(person, name="PLAIN") == ["plain.txt"]
+    assert await list_names(person, name="straße") == ["Straße.txt"]
+    assert await list_names(person, name="cafe\u0301") == ["Café.txt"]
+    assert await list_names(person, name="plain\0") == []
+    assert await list_names(person, name="'; DROP TABLE documents; --") == []
+    assert len(await list_names(person, name="")) == len(names)
+    response = await person.get("/api/v1/documents", params={"name": "x" * 256})
+    assert response.status_code == 422
+
+
+async def test_documents_are_filtered_by_status(person: Person, ingester: Ingester) -> None:
+    await upload(person, "good.txt", b"A sentence about otters.")
+    await upload(person, "blank.txt", b"  \n --- \n")
+    await ingest_all(ingester)
+    await upload(person, "new.txt", b"Another sentence.")
+    assert await list_names(person, status="ready") == ["good.txt"]
+    assert await list_names(person, status="failed") == ["blank.txt"]
+    assert await list_names(person, status="queued") == ["new.txt"]
+    assert await list_names(person, status="processing") == []
+    response = await person.get("/api/v1/documents", params={"status": "gone"})
+    assert response.status_code == 422
+
+
+async def test_another_organization_sees_none_of_them(person: Person, stranger: Person) -> None:
+    await upload(person, "mine.txt", b"mine alone")
+    assert await list_names(stranger) == []
+
+
+# Get
+
+
+async def test_a_document_says_how_far_it_is(person: Person, ingester: Ingester) -> None:
+    document_id = await upload(
+        person, "otters.pdf", text_pdf(["Otters hold hands."], title="Otter")
+    )
+    url = f"/api/v1/documents/{document_id}"
+    queued = (await person.get(url)).json()
+    assert (queued["status"], queued["percent"], queued["chunk_count"]) == ("queued", 0, 0)
+    await ingest_all(ingester)
+    ready = (await person.get(url)).json()
+    assert ready["id"] == document_id
+    assert (ready["status"], ready["percent"], ready["stage"]) == ("ready", 100, None)
+    assert (ready["title"], ready["page_count"], ready["chunk_count"]) == ("Otter", 1, 1)
+    assert (ready["error_code"], ready["error_message"]) == (None, None)
+
+
+async def test_an_id_that_is_none_is_422_and_an_unknown_one_404(person: Person) -> None:
+    assert (await person.get("/api/v1/documents/not-an-id")).status_code == 422
+    assert (await person.get(f"/api/v1/documents/{uuid4()}")).status_code == 404
+
+
+# Content
+
+
+async def test_the_original_comes_back_byte_by_byte(person: Person) -> None:
+    content = text_pdf(["The original."])
+    document_id = await upload(person, "a.pdf", content)
+    response = await person.get(f"/api/v1/documents/{document_id}/content")
+    assert response.status_code == 200
+    assert response.content == content
+    assert response.headers["content-type"] == "application/pdf"
+    assert response.headers["content-disposition"] == 'attachment; filename="a.pdf"'
+    assert response.headers["x-content-type-options"] == "nosniff"
+    assert response.headers["content-security-policy"] == "sandbox; default-src 'none'"
+    assert response.headers["cache-control"] == "private, no-store"
+
+
+async def test_ranges_are_served(person: Person) -> None:
+    content = b"0123456789 are the digits"
+    document_id = await upload(person, "a.txt", content)
+    url = f"/api/v1/documents/{document_id}/content"
+
+    async def get(value: str) -> tuple[int, bytes]:
+        response = await person.client.get(url, headers=person.headers | {"Range": value})
+        return response.status_code, response.content
+
+    assert await get("bytes=0-3") == (206, b"0123")
+    assert await get("bytes=5-") == (206, content[5:])
+    assert await get("bytes=-6") == (206, b"digits")
+    status, body = await get("bytes=0-1,4-5")
+    assert status == 206
+    assert b"01" in body
+    assert b"45" in body
+    assert (await get(f"bytes={len(content)}-"))[0] == 416
+    for nonsense in ("bytes=5-1", "bytes=a-b", "bytes=", "bytes=" + "0-," * 5_000):
+        assert (await get(nonsense))[0] in {200, 400, 416}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        'quote".txt',
+        "semi;colon.txt",
+        "über 報告.txt",
+        "per%22cent.txt",
+        "back`tick'.txt",
+        "<script>alert(1)<.txt",
+        "x" * 300 + ".txt",
+        "😀.md",
+    ],
+)
+async def test_hostile_names_stay_inside_the_download_header(person: Person, name: str) -> None:
+    plain = await upload(person, "plain.txt", b"plain")
+    boundary = uuid4().hex
+    escaped = name.replace("\\", "\\\\").replace('"', '\\"')
+    body = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="{escaped}"\r\n\r\n'
+        f"content of {name}\r\n--{boundary}--\r\n"
+    )
+    response = await person.client.post(
+        "/api/v1/documents/upload",
+        content=body.encode(),
+        headers=person.headers | {"Content-Type": f"multipart/form-data; boundary={boundary}"},
+    )
+    assert response.status_code == 202, response.text
+    stored = response.json()["filename"]
+    got = await person.get(f"/api/v1/documents/{response.json()['document_id']}/content")
+    reference = await person.get(f"/api/v1/documents/{plain}/content")
+    assert sorted(got.headers) == sorted(reference.headers)
+    disposition = got.headers["content-disposition"]
+    assert disposition.isascii()
+    assert disposition.startswith("attachment; filename")
+    _, _, shown = disposition.partition("''")
+    assert unquote(shown) == stored or disposition == f'attachment; filename="{stored}"'
+    assert stored in {name, "x" * 251 + ".txt"}
+
+
+async def test_text_is_never_served_as_a_page(person: Person) -> None:
+    document_id = await upload(person, "page.txt", b"<html><script>alert(1)</script></html>")
+    response = await person.get(f"/api/v1/documents/{document_id}/content")
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
+    assert response.headers["content-disposition"].startswith("attachment")
+
+
+async def test_a_lost_file_is_404_until_it_is_uploaded_again(
+    person: Person, resources: Resources
+) -> None:
+    document_id = await upload(person, "lost.txt", b"soon lost")
+    resources.storage.delete(person.org_id, UUID(document_id))
+    response = await person.get(f"/api/v1/documents/{document_id}/content")
+    assert response.status_code == 404
+    assert response.json()["error"]["code"] == "file_missing"
+    again = await person.upload("found.txt", b"soon lost")
+    assert (again.status_code, again.json()["document_id"]) == (200, document_id)
+    response = await person.get(f"/api/v1/documents/{document_id}/content")
+    assert response.content == b"soon lost"
+
+
+# Delete
+
+
+async def test_a_deleted_document_is_gone_at_once_and_then_for_good(
+    person: Person, ingester: Ingester, resources: Resources
+) -> None:
+    document_id = await upload(person, "quokka.txt", b"The quokka lives on Rottnest Island.")
+    await ingest_all(ingester)
+    question = {"query": "Where does the quokka live?"}
+    assert (await person.post("/api/v1/search", json=question)).json()["results"]
+    path = resources.storage.path(person.org_id, UUID(document_id))
+    assert path.is_file()
+
+    url = f"/api/v1/documents/{document_id}"
+    assert (await person.delete(url)).status_code == 204
+    assert await list_names(person) == []
+    assert await list_names(person, status="deleting") == []
+    assert (await person.get(url)).status_code == 404
+    assert (await person.get(f"{url}/content")).status_code == 404
+    assert (await person.delete(url)).status_code == 404
+    assert (await person.post("/api/v1/search", json=question)).json()["results"] == []
+    asked = await person.post("/api/v1/search", json=question | {"document_ids": [document_id]})
+    assert asked.status_code == 404
+
+    while await purge_next(resources.db, resources.storage):
+        pass
+    for table in ("documents", *CHILD_TABLES):
+        assert await count_rows(resources, table, document_id) == 0
+    assert not path.exists()
+
+
+async def test_the_same_bytes_can_come_back_after_a_deletion(
+    person: Person, ingester: Ingester
+) -> None:
+    first = await upload(person, "again.txt", b"here, gone, here again")
+    await person.delete(f"/api/v1/documents/{first}")
+    second = await upload(person, "again.txt", b"here, gone, here again")
+    assert second != first
+    await ingest_all(ingester)
+    assert await list_names(person, status="ready") == ["again.txt"]
+
+
+async def test_a_stranger_deletes_nothing(person: Person, stranger: Person) -> None:
+    document_id = await upload(person, "mine.txt", b"hands off")
+    assert (await stranger.delete(f"/api/v1/documents/{document_id}")).status_code == 404
+    assert await list_names(person) == ["mine.txt"]
+
+
+async def test_a_queued_document_that_is_deleted_is_never_ingested(
+    person: Person, ingester: Ingester
+) -> None:
+    await ingest_all(ingester)
+    document_id = await upload(person, "queued.txt", b"nobody will read this")
+    await person.delete(f"/api/v1/documents/{document_id}")
+    assert not await ingest_next(ingester)
+
+
+async def test_viewers_read_and_do_not_write(person: Person, resources: Resources) -> None:
+    document_id = await upload(person, "read.txt", b"for reading")
+    async with resources.db.system_transaction() as session:
+        await session.execute(
+            text("UPDATE memberships SET role = :role WHERE user_id = :user"),
+            {"role": MemberRole.VIEWER, "user": person.user_id},
+        )
+    signed_in = await person.client.post(
+        "/api/v1/auth/login", data={"username": person.email, "password": PASSWORD}
+    )
+    viewer = Person(person.client, person.email, signed_in.json())
+    assert (await viewer.get(f"/api/v1/documents/{document_id}/content")).status_code == 200
+    assert (await viewer.delete(f"/api/v1/documents/{document_id}")).status_code == 403
+    assert (await viewer.upload("write.txt", b"for writing")).status_code == 403
+
+
+async def test_one_that_cannot_be_removed_does_not_hold_up_the_others(
+    person: Person, resources: Resources
+) -> None:
+    stuck = await upload(person, "stuck.txt", b"stuck")
+    free = await upload(person, "free.txt", b"free")
+    path = resources.storage.path(person.org_id, UUID(stuck))
+    path.unlink()
+    path.mkdir()  # a folder can't be unlinked
+    for document_id in (stuck, free):
+        await person.delete(f"/api/v1/documents/{document_id}")
+    for _ in range(2):
+        try:
+            while await purge_next(resources.db, resources.storage):
+                pass
+        except OSError:
+            continue
+    assert await count_rows(resources, "documents", free) == 0
+    assert await count_rows(resources, "documents", stuck) == 1
+    path.rmdir()
+    while await purge_next(resources.db, resources.storage):
+        pass
+    assert await count_rows(resources, "documents", stuck) == 0
