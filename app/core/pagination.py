@@ -1,11 +1,10 @@
 """Keyset pages: a cursor names the last row seen, so that a page never shifts under its reader."""
 
 import base64
-import binascii
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Generic, TypeVar
 from uuid import UUID
 
@@ -31,12 +30,19 @@ class Cursor:
         try:
             padded = value + "=" * (-len(value) % 4)
             created_at, row_id = json.loads(base64.urlsafe_b64decode(padded))
-            cursor = cls(datetime.fromisoformat(created_at), UUID(row_id))
-        except (ValueError, TypeError, AttributeError, binascii.Error, RecursionError) as error:
+            moment = datetime.fromisoformat(created_at)
+            if moment.tzinfo is None:
+                raise ValueError("a time without its zone")
+            # In UTC, as the database will want it: near the calendar's ends that overflows.
+            return cls(moment.astimezone(UTC), UUID(row_id))
+        except (
+            ValueError,
+            TypeError,
+            AttributeError,
+            OverflowError,
+            RecursionError,
+        ) as error:
             raise InvalidRequest("The cursor is not one of ours.", param="cursor") from error
-        if cursor.created_at.tzinfo is None:
-            raise InvalidRequest("The cursor is not one of ours.", param="cursor")
-        return cursor
 
 
 @dataclass(frozen=True, slots=True)

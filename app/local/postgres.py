@@ -51,6 +51,8 @@ OPTIONS: Mapping[str, str] = {
     "work_mem": "16MB",
     "maintenance_work_mem": "128MB",
     "max_wal_size": "1GB",
+    # Plans for the first documents are poor until their tables have been analyzed.
+    "autovacuum_naptime": "10s",
     "random_page_cost": "1.1",
     # Compiling a plan costs more than any query here saves by it.
     "jit": "off",

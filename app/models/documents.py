@@ -128,7 +128,12 @@ class StoredChunk(Base):
     __table_args__ = (
         ForeignKeyConstraint(["org_id", "document_id"], ["documents.org_id", "documents.id"]),
         UniqueConstraint("org_id", "document_id", "generation", "ordinal"),
-        Index("ix_chunks_tsv", "tsv", postgresql_using="gin"),
+        Index(
+            "ix_chunks_tsv",
+            "tsv",
+            postgresql_using="gin",
+            postgresql_with={"fastupdate": "off"},
+        ),
     )
 
     org_id: Mapped[UUID] = mapped_column(primary_key=True)

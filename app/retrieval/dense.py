@@ -3,12 +3,10 @@
 from collections.abc import Sequence
 from uuid import UUID
 
+import asyncpg
 import numpy as np
-from asyncpg import Record
 from numpy.typing import NDArray
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core.db import get_driver
 from app.models.documents import EXACT_SCAN_MAX_CHUNKS
 from app.retrieval.base import Candidate
 
@@ -55,7 +53,7 @@ def hnsw_query(dimensions: int) -> str:
 
 
 async def search_dense(
-    session: AsyncSession,
+    driver: asyncpg.Connection,
     org_id: UUID,
     *,
     space_id: int,
@@ -70,7 +68,6 @@ async def search_dense(
     `document_ids` of None means all documents. Exact where the scope has at most
     `exact_max_chunks` chunks or the space has no index, and `limit` of them if there are so many.
     """
-    driver = await get_driver(session)
     documents = list(document_ids) if document_ids else None
     values = (org_id, documents, space_id, query, limit)
     if has_hnsw and await driver.fetchval(_COVERED, org_id, documents) > exact_max_chunks:
@@ -82,5 +79,5 @@ async def search_dense(
     return _to_candidates(await driver.fetch(EXACT, *values))
 
 
-def _to_candidates(rows: Sequence[Record]) -> list[Candidate]:
+def _to_candidates(rows: Sequence[asyncpg.Record]) -> list[Candidate]:
     return [Candidate(row["chunk_id"], row["similarity"]) for row in rows]

@@ -4,9 +4,8 @@ import re
 from collections.abc import Sequence
 from uuid import UUID
 
-from sqlalchemy.ext.asyncio import AsyncSession
+import asyncpg
 
-from app.core.db import get_driver
 from app.retrieval.base import Candidate
 
 _LETTERS_THEN_DIGITS = re.compile(r"(?<=[^\W\d_])(?=\d)")
@@ -15,7 +14,7 @@ _SEARCH = "SELECT chunk_id, rank FROM search_chunks_fulltext($1, $2, $3, $4)"
 
 
 async def search_fulltext(
-    session: AsyncSession,
+    driver: asyncpg.Connection,
     org_id: UUID,
     *,
     query: str,
@@ -26,7 +25,6 @@ async def search_fulltext(
 
     `document_ids` of None means all documents. Any text is a valid query.
     """
-    driver = await get_driver(session)
     documents = list(document_ids) if document_ids else None
     rows = await driver.fetch(_SEARCH, org_id, documents, _words_of(query), limit)
     return [Candidate(row["chunk_id"], row["rank"]) for row in rows]

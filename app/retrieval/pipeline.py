@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+import asyncpg
 import numpy as np
 from numpy.typing import NDArray
-from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core.db import Database, TenantScope, get_driver
+from app.core.db import Database, TenantScope
 from app.llm.base import EmbeddingProvider
 from app.llm.embedder import Embedder
 from app.models.spans import unflatten_spans
@@ -57,11 +57,11 @@ class Retriever:
         """
         vector = await self.embedder.embed_query(scope.org_id, query)
         space = await self.spaces.find(self.embedding.name, self.embedding.model, len(vector))
-        async with self.db.transaction(scope) as session:
+        async with self.db.reading(scope) as driver:
             rankings: dict[str, list[Candidate]] = {}
             if space is not None:
                 rankings["dense"] = await search_dense(
-                    session,
+                    driver,
                     scope.org_id,
                     space_id=space.id,
                     has_hnsw=space.has_hnsw,
@@ -70,7 +70,7 @@ class Retriever:
                     limit=CANDIDATES_PER_STAGE,
                 )
             rankings["fulltext"] = await search_fulltext(
-                session,
+                driver,
                 scope.org_id,
                 query=query,
                 document_ids=document_ids or None,
@@ -78,11 +78,11 @@ class Retriever:
             )
             best = fuse(rankings, WEIGHTS)[:top_k]
             space_id = space.id if space else 0
-            return await _load(session, scope.org_id, best, query=vector, space_id=space_id)
+            return await _load(driver, scope.org_id, best, query=vector, space_id=space_id)
 
 
 async def _load(
-    session: AsyncSession,
+    driver: asyncpg.Connection,
     org_id: UUID,
     ranking: Sequence[Candidate],
     *,
@@ -90,7 +90,6 @@ async def _load(
     space_id: int,
 ) -> list[RankedChunk]:
     chunk_ids = [candidate.chunk_id for candidate in ranking]
-    driver = await get_driver(session)
     rows = await driver.fetch(_LOAD, org_id, chunk_ids, space_id, query)
     by_id = {row["id"]: row for row in rows}
     chunks = []

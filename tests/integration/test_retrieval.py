@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID, uuid4
 
+import asyncpg
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from app.core.db import Database, get_driver
+from app.core.db import Database
 from app.core.ids import new_id
 from app.core.jobs import JobSender
 from app.ingestion.hnsw import build_due_indexes
@@ -121,9 +122,9 @@ def unit_vector(seed: int) -> NDArray[np.float32]:
 async def search(
     db: Database, corpus: Corpus, org_id: UUID, *, seed: int, has_hnsw: bool, **options: Any
 ) -> list[Candidate]:
-    async with db.transaction(Scope(org_id)) as session:
+    async with db.reading(Scope(org_id)) as driver:
         return await search_dense(
-            session,
+            driver,
             org_id,
             space_id=corpus.space_id,
             has_hnsw=has_hnsw,
@@ -134,8 +135,7 @@ async def search(
         )
 
 
-async def explain(session: AsyncSession, corpus: Corpus, org_id: UUID, statement: str) -> str:
-    driver = await get_driver(session)
+async def explain(driver: asyncpg.Connection, corpus: Corpus, org_id: UUID, statement: str) -> str:
     values = (org_id, None, corpus.space_id, unit_vector(1), K)
     return "\n".join(row[0] for row in await driver.fetch(f"EXPLAIN {statement}", *values))
 
@@ -184,18 +184,18 @@ async def test_the_index_is_built_when_an_organization_is_large_enough(
 async def test_the_exact_plan_never_takes_the_index_of_vectors(
     db: Database, corpus: Corpus, mode: str
 ) -> None:
-    async with db.transaction(Scope(corpus.small)) as session:
-        await session.execute(text(f"SET LOCAL plan_cache_mode = {mode}"))
-        plan = await explain(session, corpus, corpus.small, EXACT)
+    async with db.reading(Scope(corpus.small)) as driver:
+        await driver.execute(f"SET LOCAL plan_cache_mode = {mode}")
+        plan = await explain(driver, corpus, corpus.small, EXACT)
     assert "hnsw" not in plan, plan
     assert "org_id_document_id_idx" in plan, plan
 
 
 async def test_the_index_of_vectors_serves_the_other_plan(db: Database, corpus: Corpus) -> None:
-    async with db.transaction(Scope(corpus.large)) as session:
-        await (await get_driver(session)).execute(USE_HNSW)
-        plan = await explain(session, corpus, corpus.large, hnsw_query(DIMENSIONS))
-        current = await session.scalar(text("SELECT current_user"))
+    async with db.reading(Scope(corpus.large)) as driver:
+        await driver.execute(USE_HNSW)
+        plan = await explain(driver, corpus, corpus.large, hnsw_query(DIMENSIONS))
+        current = await driver.fetchval("SELECT current_user")
     assert current == "footnote_app"
     assert f"chunk_embeddings_{corpus.space_id}_hnsw" in plan, plan
 
@@ -229,10 +229,10 @@ async def test_a_small_organization_gets_enough_from_the_index_too(
 async def test_where_the_index_gives_up_the_exact_scan_goes_on(
     db: Database, corpus: Corpus
 ) -> None:
-    async with db.transaction(Scope(corpus.small)) as session:
-        await session.execute(text("SET LOCAL hnsw.max_scan_tuples = 1"))
+    async with db.reading(Scope(corpus.small)) as driver:
+        await driver.execute("SET LOCAL hnsw.max_scan_tuples = 1")
         candidates = await search_dense(
-            session,
+            driver,
             corpus.small,
             space_id=corpus.space_id,
             has_hnsw=True,

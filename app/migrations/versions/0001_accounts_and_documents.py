@@ -115,7 +115,8 @@ CREATE TABLE chunks (
     CONSTRAINT fk_chunks_org_id_document_id
         FOREIGN KEY (org_id, document_id) REFERENCES documents (org_id, id)
 ) WITH (toast_tuple_target = 8160);
-CREATE INDEX ix_chunks_tsv ON chunks USING gin (tsv);
+-- Without a pending list: every search would read all of it, 5 ms behind one new filing.
+CREATE INDEX ix_chunks_tsv ON chunks USING gin (tsv) WITH (fastupdate = off);
 
 -- In how many of an organization's visible chunks each lexeme stands; '' counts the chunks.
 CREATE TABLE lexemes (
@@ -231,7 +232,8 @@ CREATE FUNCTION search_chunks_fulltext(
     p_org uuid, p_documents uuid[], p_query text, p_limit integer)
 RETURNS TABLE (chunk_id uuid, rank double precision)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
-SET search_path = public, pg_temp SET enable_seqscan = off AS $$
+SET search_path = public, pg_temp
+SET enable_seqscan = off SET enable_indexscan = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     here tsquery := quote_literal(org_lexeme(p_org))::tsquery;
     total integer;
@@ -258,7 +260,9 @@ BEGIN
         SELECT c.org_id, c.id, c.document_id, c.generation,
             sum(w.weight * ts_rank(c.tsv, w.word)) AS rank
         FROM unnest(words, weights) AS w(word, weight)
-        -- By the GIN index alone: given org_id here too, the planner takes the btree and filters.
+        -- By the GIN index alone: given org_id here too, the planner takes the btree and filters,
+        -- and before the first ANALYZE it would rather read the table; hence the settings above.
+        -- A plan of its own for every call took 5 ms where the generic one takes 1.
         JOIN chunks c ON c.tsv @@ (here && w.word)
             AND (p_documents IS NULL OR c.document_id = ANY (p_documents))
         GROUP BY c.org_id, c.id

@@ -213,10 +213,12 @@ async def test_cancelled_batch_leaves_the_provider_usable(provider: LocalEmbeddi
 
 
 async def test_aclose_ends_the_threads(cache_dir: Path) -> None:
+    before = set(threading.enumerate())
     local = LocalEmbedding(cache_dir)
     await local.embed(TEXTS[:2], purpose=DOCUMENT)
-    mine = [t for t in threading.enumerate() if t.name.startswith("embed-document")]
+    mine = [t for t in set(threading.enumerate()) - before if t.name.startswith("embed-document")]
     await local.aclose()
+    assert mine
     for thread in mine:
         await asyncio.to_thread(thread.join, 10)
         assert not thread.is_alive()
