@@ -48,7 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         CORSMiddleware,
         allow_origins=settings.allowed_origins,
         allow_methods=["*"],
-        allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID"],
+        allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-API-Key"],
         expose_headers=["X-Request-ID", "X-Processing-Time-Ms", "Location", "Retry-After"],
     )
     app.add_middleware(RequestContext)

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
+from app.core.errors import NotFound
 from app.core.metrics import render_metrics
 from app.core.redis import REDIS_ERRORS, WORKER_HEARTBEAT_KEY
 from app.dependencies import ResourcesDep
@@ -31,7 +32,10 @@ class Readiness(BaseModel):
 
 
 @router.get("/", include_in_schema=False)
-async def index() -> RedirectResponse:
+async def index(resources: ResourcesDep) -> RedirectResponse:
+    """The API's own pages, where there are any."""
+    if resources.settings.is_production:
+        raise NotFound("There is no page here.")
     return RedirectResponse("/docs")
 
 
