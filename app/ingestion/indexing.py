@@ -35,7 +35,7 @@ _INSERT_CHUNKS = text("""
                         page_end, heading, token_count, tsv)
     SELECT :org_id, id, :document_id, :generation, ordinal, text, spans, page_start, page_end,
            heading, token_count,
-           setweight(to_tsvector('english', concat_ws(' ', CAST(:title AS text), heading)), 'B')
+           to_tsvector('english', concat_ws(' ', CAST(:title AS text), heading))
            || to_tsvector('english', text)
            || array_to_tsvector(ARRAY[org_lexeme(:org_id)])
     FROM staged_chunks

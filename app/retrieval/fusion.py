@@ -5,8 +5,9 @@ from uuid import UUID
 
 from app.retrieval.base import Candidate
 
-# The paper's constant: how slowly the weight of a rank falls.
-RRF_K = 60
+# How slowly the weight of a rank falls. The paper's 60 suits long rankings of many systems; with
+# two, of 50 each, `bench.quality` finds more with 10.
+RRF_K = 10
 
 
 def fuse(

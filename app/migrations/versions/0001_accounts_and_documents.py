@@ -223,9 +223,9 @@ $$;
 -- Chunks by the question's words, weighted by how rare they are in the organization:
 --     sum over words of ln(1 + (N - n + 0.5) / (n + 0.5)) * ts_rank(chunk, word)
 -- with N chunks, of which n hold the word (the idf of BM25, Robertson and Zaragoza 2009; ts_rank
--- saturates with the word's frequency). The rarest words are looked up, until together they may
--- stand in a fifth of the chunks, and none that stands in half of them: common words cost the most
--- and tell the least.
+-- saturates with the word's frequency). The rarest words are looked up first, until together they
+-- stand in as many chunks as there are, and none that stands in half of them: common words cost
+-- the most and tell the least.
 -- Runs as the owner: `@@` is not leakproof, so under a policy its index would never be used. The
 -- organization is checked against the transaction's all the same.
 CREATE FUNCTION search_chunks_fulltext(
@@ -254,7 +254,7 @@ BEGIN
         WHERE l.org_id = p_org AND l.chunk_count > 0
             AND l.lexeme = ANY (tsvector_to_array(to_tsvector('english', p_query)))
     ) AS w
-    WHERE w.before = 0 OR (w.before < greatest(1000, total / 5) AND w.n < total / 2);
+    WHERE w.before = 0 OR (w.before < greatest(1000, total) AND w.n < total / 2);
     RETURN QUERY
     WITH hits AS MATERIALIZED (
         SELECT c.org_id, c.id, c.document_id, c.generation,
