@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, status
 from fastapi.security import OAuth2PasswordRequestForm
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import sign_ins, users
 from app.accounts.users import Account
@@ -68,13 +69,7 @@ async def register(body: Credentials, resources: ResourcesDep) -> Tokens:
     password_hash = await resources.passwords.hash(normalize_password(body.password))
     async with resources.db.system_transaction() as session:
         account = await users.register(session, email=email, password_hash=password_hash)
-        session_id, refresh_token = await sign_ins.start(
-            session,
-            org_id=account.org_id,
-            user_id=account.user_id,
-            lifetime_days=resources.settings.refresh_token_expire_days,
-        )
-    return _tokens(resources, account, session_id, refresh_token)
+        return await _sign_in(resources, session, account)
 
 
 @router.post("/login")
@@ -93,13 +88,7 @@ async def login(
         raise NotAuthenticated("Wrong e-mail address or password.", code="invalid_credentials")
     async with resources.db.system_transaction() as session:
         account = await users.get_account(session, found[0])
-        session_id, refresh_token = await sign_ins.start(
-            session,
-            org_id=account.org_id,
-            user_id=account.user_id,
-            lifetime_days=resources.settings.refresh_token_expire_days,
-        )
-    return _tokens(resources, account, session_id, refresh_token)
+        return await _sign_in(resources, session, account)
 
 
 @router.post("/refresh")
@@ -139,13 +128,7 @@ async def change_password(body: PasswordChange, caller: Caller, resources: Resou
         await users.set_password(session, caller.user_id, new_hash)
         await sign_ins.end_all(session, caller.user_id)
         account = await users.get_account(session, caller.user_id, org_id=caller.org_id)
-        session_id, refresh_token = await sign_ins.start(
-            session,
-            org_id=account.org_id,
-            user_id=account.user_id,
-            lifetime_days=resources.settings.refresh_token_expire_days,
-        )
-    return _tokens(resources, account, session_id, refresh_token)
+        return await _sign_in(resources, session, account)
 
 
 @router.get("/me")
@@ -154,6 +137,16 @@ async def me(caller: Caller, resources: ResourcesDep) -> Me:
     async with resources.db.system_transaction() as session:
         account = await users.get_account(session, caller.user_id, org_id=caller.org_id)
     return Me(user=_user(account), organization=_organization(account))
+
+
+async def _sign_in(resources: Resources, session: AsyncSession, account: Account) -> Tokens:
+    session_id, refresh_token = await sign_ins.start(
+        session,
+        org_id=account.org_id,
+        user_id=account.user_id,
+        lifetime_days=resources.settings.refresh_token_expire_days,
+    )
+    return _tokens(resources, account, session_id, refresh_token)
 
 
 def _tokens(resources: Resources, account: Account, session_id: UUID, refresh_token: str) -> Tokens:
