@@ -3,8 +3,11 @@
 import argparse
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
+from typing import Never
 
 from pydantic import ValidationError
 
@@ -64,6 +67,8 @@ def _run(settings: Settings) -> int:
 
 def _api(settings: Settings) -> int:
     """serve the API (needs DATABASE_URL and REDIS_URL)."""
+    # When uvicorn has shut down it hands the signal on, which would end this process as killed.
+    signal.signal(signal.SIGTERM, _leave)
     import uvicorn  # noqa: PLC0415
 
     uvicorn.run(
@@ -81,6 +86,10 @@ def _api(settings: Settings) -> int:
         log_config=None,
     )
     return 0
+
+
+def _leave(_number: int, _frame: FrameType | None) -> Never:
+    raise SystemExit(0)
 
 
 def _worker(settings: Settings) -> int:

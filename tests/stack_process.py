@@ -5,7 +5,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -18,11 +18,18 @@ WAIT_S = 60.0
 class StackProcess:
     """Runs `command` on a data folder and a port; what it prints goes to a file beside the folder.
 
-    Leaving the context stops it, and kills what it left.
+    `settings` are further environment variables. Leaving the context stops it, and kills what it
+    left.
     """
 
     def __init__(
-        self, command: Sequence[str], *, data_dir: Path, port: int, user: SystemUser | None = None
+        self,
+        command: Sequence[str],
+        *,
+        data_dir: Path,
+        port: int,
+        user: SystemUser | None = None,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self.data_dir = data_dir
         self.port = port
@@ -36,7 +43,12 @@ class StackProcess:
         with self._log.open("wb") as output:
             self.process = subprocess.Popen(
                 command,
-                env={**os.environ, "DATA_DIR": str(data_dir), "PORT": str(port)},
+                env={
+                    **os.environ,
+                    **(settings or {}),
+                    "DATA_DIR": str(data_dir),
+                    "PORT": str(port),
+                },
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 stdin=subprocess.DEVNULL,

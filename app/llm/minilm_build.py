@@ -13,6 +13,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
+from app.core.process import die_with_parent
 from app.llm.minilm import WORD_TABLE, graph_path, model_dir, verified_weights
 from app.llm.minilm_graph import (
     FP32,
@@ -104,4 +105,6 @@ def _write_atomically(path: Path, content: bytes) -> None:
 
 
 if __name__ == "__main__":
+    # A build takes seconds, and a stack that was killed must not leave it behind.
+    die_with_parent()
     build_into(Path(sys.argv[1]))

@@ -359,8 +359,19 @@ async def test_sigterm_ends_open_streams_with_a_last_frame(
         assert frames[-2].data["code"] == "shutting_down"
         assert frames[-2].data["retryable"] is True
         await provider.wait_until(lambda: provider.open_streams == 0)
-        # uvicorn hands the signal on when it is done.
-        status = await asyncio.to_thread(process.wait, 10)
-        assert status in (0, -signal.SIGTERM), log.read_text()
+        assert await asyncio.to_thread(process.wait, 10) == 0, log.read_text()
         assert "Finished server process" in log.read_text()
         assert "Traceback" not in log.read_text()
+
+
+@pytest.mark.parametrize("signal_number", [signal.SIGTERM, signal.SIGINT])
+async def test_an_idle_api_leaves_with_status_0(
+    configured: Settings, tmp_path: Path, signal_number: int
+) -> None:
+    log = tmp_path / "api.out"
+    async with api_process(configured, log) as (_, process):
+        process.send_signal(signal_number)
+        assert await asyncio.to_thread(process.wait, 20) == 0, log.read_text()
+        assert "Finished server process" in log.read_text()
+        assert "Traceback" not in log.read_text()
+        assert "never retrieved" not in log.read_text()

@@ -1,6 +1,7 @@
 """The local embedding model: right against plain numpy, robust, and out of the event loop's way."""
 
 import asyncio
+import fcntl
 import math
 import os
 import subprocess
@@ -23,6 +24,7 @@ from app.llm.minilm_graph import FP32, INT8_FP32_OUT, INT8_PLAIN, Scheme
 from app.llm.minilm_session import MiniLMSession, map_tensor
 from app.llm.providers.local import LocalEmbedding
 from app.llm.wordpiece import WINDOW_CHARS, WordPieceTokenizer
+from tests.stack_process import wait_until
 
 ROOT = Path(__file__).resolve().parents[3]
 DOCUMENT, QUERY = Purpose.DOCUMENT, Purpose.QUERY
@@ -269,6 +271,22 @@ def test_two_processes_build_once_and_clear_a_killed_builds_leftover(tmp_path: P
     assert build_into(tmp_path) == path
     assert path.stat().st_mtime_ns == built_at
     MiniLMSession(path, verified_weights())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel's promise is Linux's")
+def test_a_build_ends_with_the_process_that_wanted_it(tmp_path: Path) -> None:
+    script = """
+import subprocess, sys
+subprocess.run([sys.executable, "-m", "app.llm.minilm_build", sys.argv[1]])
+"""
+    starter = subprocess.Popen([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT)
+    lock = graph_path(tmp_path).with_suffix(".lock")
+    wait_until(lock.exists)
+    starter.kill()
+    starter.wait()
+    with lock.open() as file:
+        fcntl.flock(file, fcntl.LOCK_EX)  # until nobody builds any more
+    assert not graph_path(tmp_path).exists()
 
 
 def test_making_one_imports_and_starts_nothing(tmp_path: Path) -> None:
