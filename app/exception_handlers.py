@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
+import asyncpg
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -35,6 +36,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, _handle_http_exception)
     app.add_exception_handler(DBAPIError, _handle_database_error)
     app.add_exception_handler(PoolTimeout, _handle_database_error)
+    app.add_exception_handler(asyncpg.PostgresError, _handle_database_error)
+    app.add_exception_handler(asyncpg.InterfaceError, _handle_database_error)
     app.add_exception_handler(OSError, _handle_os_error)
     app.add_exception_handler(ClientGone, _handle_client_gone)
     app.add_middleware(UnknownErrors)
@@ -130,8 +133,11 @@ async def _handle_client_gone(_request: Request, _error: Exception) -> Response:
 
 
 async def _handle_database_error(request: Request, error: Exception) -> JSONResponse:
-    sqlstate = str(getattr(getattr(error, "orig", None), "sqlstate", None) or "08")
-    if not sqlstate.startswith(_TRANSIENT_SQLSTATES):
+    """From SQLAlchemy, or from the bare driver; without a state it is about the connection."""
+    driver_error = getattr(error, "orig", None) or error
+    sqlstate = str(getattr(driver_error, "sqlstate", None) or "08")
+    is_about_values = isinstance(error, asyncpg.DataError | asyncpg.exceptions.InternalClientError)
+    if is_about_values or not sqlstate.startswith(_TRANSIENT_SQLSTATES):
         return await _handle_unknown(request, error)
     log.warning("database_unavailable", sqlstate=sqlstate, error=type(error).__name__)
     return await _handle_app_error(

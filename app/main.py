@@ -49,7 +49,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         allow_origins=settings.allowed_origins,
         allow_methods=["*"],
         allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-API-Key"],
-        expose_headers=["X-Request-ID", "X-Processing-Time-Ms", "Location", "Retry-After"],
+        expose_headers=[
+            *("X-Request-ID", "X-Processing-Time-Ms", "Location", "Retry-After"),
+            *("Accept-Ranges", "Content-Range", "Content-Disposition"),
+        ],
     )
     app.add_middleware(RequestContext)
     return app

@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.ids import new_id
 from app.core.security import hash_opaque_token, new_opaque_token
-from app.models.accounts import RefreshToken
+from app.models.accounts import RefreshToken, User
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,7 @@ async def rotate(session: AsyncSession, token: str, *, lifetime_days: int) -> Ro
     the caller must commit that before it answers.
     """
     token_hash = hash_opaque_token(token)
+    await _lock_owner(session, token_hash)
     # One conditional UPDATE: of twenty parallel calls with one token exactly one gets the row.
     used = (
         await session.execute(
@@ -63,7 +64,9 @@ async def rotate(session: AsyncSession, token: str, *, lifetime_days: int) -> Ro
 
 async def end(session: AsyncSession, token: str) -> None:
     """Revoke the family of a token; an unknown token is fine."""
-    await _revoke_family_of(session, hash_opaque_token(token), only_if_used=False)
+    token_hash = hash_opaque_token(token)
+    await _lock_owner(session, token_hash)
+    await _revoke_family_of(session, token_hash, only_if_used=False)
 
 
 async def end_all(session: AsyncSession, user_id: UUID) -> None:
@@ -71,6 +74,17 @@ async def end_all(session: AsyncSession, user_id: UUID) -> None:
         update(RefreshToken)
         .where(RefreshToken.user_id == user_id, RefreshToken.revoked_at.is_(None))
         .values(revoked_at=func.now())
+    )
+
+
+async def _lock_owner(session: AsyncSession, token_hash: bytes) -> None:
+    """Make this user's changes wait for each other.
+
+    Else a family could be revoked while its next token, not visible yet, is being added.
+    """
+    owner = select(RefreshToken.user_id).where(RefreshToken.token_hash == token_hash)
+    await session.execute(
+        select(User.id).where(User.id == owner.scalar_subquery()).with_for_update()
     )
 
 

@@ -9,7 +9,7 @@ from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core.errors import Conflict, NotFound, UnprocessableRequest
+from app.core.errors import Conflict, NotAuthenticated, NotFound, UnprocessableRequest
 from app.core.ids import new_id
 from app.models.accounts import MemberRole, Membership, Organization, User
 
@@ -71,6 +71,20 @@ async def find_credentials(session: AsyncSession, email: str) -> tuple[UUID, str
         )
     ).one_or_none()
     return (row.id, row.password_hash) if row else None
+
+
+async def confirm_credentials(session: AsyncSession, user_id: UUID, password_hash: str) -> None:
+    """Raise NotAuthenticated when the password was changed since `find_credentials`.
+
+    Locks the user until the transaction ends, so that it can't be changed before a sign-in counts.
+    """
+    confirmed = await session.scalar(
+        select(User.id)
+        .where(User.id == user_id, User.password_hash == password_hash, User.is_active)
+        .with_for_update()
+    )
+    if confirmed is None:
+        raise NotAuthenticated("Wrong e-mail address or password.", code="invalid_credentials")
 
 
 async def get_account(

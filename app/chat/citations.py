@@ -359,6 +359,13 @@ def find_page_quote(
     return Quote(cut.text, start, end, cut.score, cut.verified), locate_quote(spans, start, end)
 
 
+def find_opening(chunk_text: str, spans: Sequence[Span]) -> PageQuote:
+    """Return where the chunk's first sentence stands, of at most MAX_QUOTE_LENGTH characters."""
+    sentences = split_sentences(chunk_text)
+    start, end = (sentences[0].start, sentences[0].end) if sentences else (0, len(chunk_text))
+    return locate_quote(spans, start, min(end, start + MAX_QUOTE_LENGTH))
+
+
 def _windows(sentences: Sequence[Sentence]) -> Iterator[tuple[int, int]]:
     """Yield (first, last) of each sentence and of each short run of sentences.
 

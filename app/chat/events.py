@@ -23,9 +23,9 @@ class SourceInfo:
 class Citation:
     """A marker `[n]` of the answer, bound to a page and the words on it.
 
-    `quote` is the page's text from `quote_start` to `quote_end` (code points, end exclusive), or
-    None when nothing in the source resembles what the answer says. `verified` when the quote
-    supports the sentence that cites it.
+    `quote` is the page's text from `quote_start` to `quote_end` (code points, end exclusive).
+    `verified` when it supports the sentence that cites it; where nothing in the source resembles
+    that sentence, the quote is how the source begins.
     """
 
     n: int
@@ -36,9 +36,9 @@ class Citation:
     text: str
     page_start: int
     page_end: int
-    quote: str | None
-    quote_start: int | None
-    quote_end: int | None
+    quote: str
+    quote_start: int
+    quote_end: int
     score: float
     verified: bool
 

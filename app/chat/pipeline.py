@@ -8,7 +8,14 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from app.chat.assembly import build_messages, number_sources
-from app.chat.citations import Marker, MarkerFilter, TextPiece, find_claim, find_page_quote
+from app.chat.citations import (
+    Marker,
+    MarkerFilter,
+    TextPiece,
+    find_claim,
+    find_opening,
+    find_page_quote,
+)
 from app.chat.events import Citation, Done, Event, SourceInfo, Start, Token
 from app.core.db import TenantScope
 from app.core.ids import new_id
@@ -192,7 +199,7 @@ class _AnswerWriter:
 
 def _cite(n: int, chunk: RankedChunk, claim: str) -> Citation:
     located = find_page_quote(claim, chunk.text, chunk.spans)
-    quote, place = located if located else (None, None)
+    place = located[1] if located else find_opening(chunk.text, chunk.spans)
     return Citation(
         n=n,
         document_id=chunk.document_id,
@@ -200,13 +207,13 @@ def _cite(n: int, chunk: RankedChunk, claim: str) -> Citation:
         chunk_id=chunk.chunk_id,
         chunk_index=chunk.ordinal,
         text=chunk.text,
-        page_start=place.page if place else chunk.page_start,
-        page_end=place.page if place else chunk.page_end,
-        quote=chunk.text[place.chunk_start : place.chunk_end] if place else None,
-        quote_start=place.start if place else None,
-        quote_end=place.end if place else None,
+        page_start=place.page,
+        page_end=place.page,
+        quote=chunk.text[place.chunk_start : place.chunk_end],
+        quote_start=place.start,
+        quote_end=place.end,
         score=chunk.score,
-        verified=quote.verified if quote else False,
+        verified=located is not None and located[0].verified,
     )
 
 

@@ -9,6 +9,7 @@ AppError 500
 ├── Conflict 409
 ├── PayloadTooLarge 413
 ├── UnsupportedMediaType 415
+├── RangeNotSatisfiable 416
 ├── UnprocessableRequest 422
 ├── Unavailable 503 (Retry-After)
 ├── StorageFull 507
@@ -77,6 +78,10 @@ class PayloadTooLarge(AppError):
 
 class UnsupportedMediaType(AppError):
     status, code, type = 415, "unsupported_media_type", "invalid_request_error"
+
+
+class RangeNotSatisfiable(AppError):
+    status, code, type = 416, "range_not_satisfiable", "invalid_request_error"
 
 
 class UnprocessableRequest(AppError):

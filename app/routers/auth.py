@@ -87,6 +87,7 @@ async def login(
     if not matches or found is None:
         raise NotAuthenticated("Wrong e-mail address or password.", code="invalid_credentials")
     async with resources.db.system_transaction() as session:
+        await users.confirm_credentials(session, *found)
         account = await users.get_account(session, found[0])
         return await _sign_in(resources, session, account)
 

@@ -78,9 +78,9 @@ class CitationOut(BaseModel):
     score: float = Field(ge=0, le=1)
     page_start: int
     page_end: int
-    quote: str | None
-    quote_start: int | None
-    quote_end: int | None
+    quote: str
+    quote_start: int
+    quote_end: int
     verified: bool
     url: str = Field(description="The document, opened at the page.")
 
@@ -204,11 +204,14 @@ def _to_response(
 
 
 def _distinct_citations(events: list[Event]) -> list[CitationOut]:
-    """Each quote once, in the order in which the answer cites."""
-    distinct: dict[tuple[int, int | None], Citation] = {}
+    """Each quote once, in the order in which the answer cites.
+
+    Twice if it supports one sentence and fails another.
+    """
+    distinct: dict[tuple[int, int, bool], Citation] = {}
     for event in events:
         if isinstance(event, Citation):
-            distinct.setdefault((event.n, event.quote_start), event)
+            distinct.setdefault((event.n, event.quote_start, event.verified), event)
     return [_citation_out(citation) for citation in distinct.values()]
 
 

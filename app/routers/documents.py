@@ -8,9 +8,10 @@ from uuid import UUID
 from fastapi import APIRouter, Depends, Query, Request, Response, status
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, Field
+from starlette import responses
 from starlette.requests import ClientDisconnect
 
-from app.core.errors import InvalidRequest, NotFound, PermissionDenied
+from app.core.errors import InvalidRequest, NotFound, PermissionDenied, RangeNotSatisfiable
 from app.core.pagination import Cursor
 from app.core.text import storable
 from app.dependencies import Caller, ResourcesDep, get_uploader
@@ -142,7 +143,7 @@ async def get_content(document_id: UUID, caller: Caller, resources: ResourcesDep
         stat_result = path.stat()
     except FileNotFoundError as error:
         raise NotFound("The file of this document is gone.", code="file_missing") from error
-    return FileResponse(
+    return _Download(
         path,
         media_type=_CONTENT_TYPES.get(document.media_type, "text/plain; charset=utf-8"),
         filename=document.filename,
@@ -166,6 +167,19 @@ async def _body_of(request: Request) -> AsyncIterator[bytes]:
             yield chunk
     except ClientDisconnect as error:
         raise InvalidRequest("The client went away.", code="client_disconnected") from error
+
+
+class _Download(FileResponse):
+    """Starlette answers bad ranges in plain text: this ignores or refuses them as our routes do."""
+
+    @classmethod
+    def _parse_range_header(cls, http_range: str, file_size: int) -> list[tuple[int, int]]:
+        try:
+            return super()._parse_range_header(http_range, file_size)
+        except responses.MalformedRangeHeader:
+            return []  # the whole file: RFC 9110, section 14.2, lets a server ignore it
+        except responses.RangeNotSatisfiable as error:
+            raise RangeNotSatisfiable(f"The file has {file_size} bytes.", param="Range") from error
 
 
 def _require_writer(role: MemberRole) -> None:

@@ -6,6 +6,9 @@ from uuid import uuid4
 import httpx2
 import pytest
 
+from app.accounts import users
+from app.core.errors import NotAuthenticated
+from app.resources import Resources
 from tests.people import PASSWORD, Person, register
 
 
@@ -156,3 +159,34 @@ async def test_no_usable_credential_is_401(client: httpx2.AsyncClient, header: s
     response = await client.get("/api/v1/auth/me", headers={"Authorization": header})
     assert response.status_code == 401
     assert response.headers["www-authenticate"] == "Bearer"
+
+
+async def test_reuse_during_a_rotation_still_ends_the_family(person: Person) -> None:
+    """Whichever comes first, no token of the family works afterwards."""
+
+    async def refresh(token: str) -> httpx2.Response:
+        return await person.client.post("/api/v1/auth/refresh", json={"refresh_token": token})
+
+    for _ in range(8):
+        login = await person.client.post(
+            "/api/v1/auth/login", data={"username": person.email, "password": PASSWORD}
+        )
+        old = login.json()["refresh_token"]
+        current = (await refresh(old)).json()["refresh_token"]
+        rotated, reused = await asyncio.gather(refresh(current), refresh(old))
+        assert reused.status_code == 401
+        newest = rotated.json().get("refresh_token", current)
+        assert (await refresh(newest)).status_code == 401
+
+
+async def test_a_login_that_overlaps_a_password_change_does_not_count(
+    person: Person, resources: Resources
+) -> None:
+    async with resources.db.system_transaction() as session:
+        found = await users.find_credentials(session, person.email)
+    assert found is not None
+    async with resources.db.system_transaction() as session:
+        await users.set_password(session, person.user_id, "another hash")
+    with pytest.raises(NotAuthenticated):
+        async with resources.db.system_transaction() as session:
+            await users.confirm_credentials(session, *found)

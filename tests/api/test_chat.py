@@ -308,6 +308,25 @@ async def test_markers_that_are_no_source_are_dropped(
     assert frames[-1].data["dropped_markers"] == 2
 
 
+async def test_a_quote_that_supports_one_sentence_and_fails_another_is_listed_twice(
+    visitor: Person, provider: ProviderServer
+) -> None:
+    provider.script(Reply(text="The zoo keeps seven zebras [1]. Ninety-nine zebras are 99 [1]."))
+    citations = (await chat(visitor)).json()["citations"]
+    assert [citation["verified"] for citation in citations] == [True, False]
+
+
+async def test_a_citation_that_resembles_nothing_still_has_a_quote(
+    visitor: Person, provider: ProviderServer, resources: Resources
+) -> None:
+    provider.script(Reply(text="Quarks flavour xylophones [1]."))
+    (citation,) = (await chat(visitor)).json()["citations"]
+    page = await page_text(resources, visitor, citation["document_id"], citation["page_start"])
+    assert not citation["verified"]
+    assert citation["quote"]
+    assert page[citation["quote_start"] : citation["quote_end"]] == citation["quote"]
+
+
 async def test_without_rag_no_document_is_shown_to_the_model(
     visitor: Person, provider: ProviderServer
 ) -> None:

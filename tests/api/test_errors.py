@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import asyncpg
 import httpx2
 import pytest
 from fastapi import FastAPI
@@ -64,6 +65,18 @@ def _add_failing_routes(app: FastAPI) -> None:
             raise ZeroDivisionError(CANARY)
 
         return StreamingResponse(body())
+
+    @app.get("/broken/driver")
+    async def driver() -> None:
+        raise asyncpg.exceptions.AdminShutdownError(CANARY)
+
+    @app.get("/broken/connection")
+    async def connection() -> None:
+        raise asyncpg.InterfaceError(CANARY)
+
+    @app.get("/broken/statement")
+    async def statement() -> None:
+        raise asyncpg.exceptions.UndefinedTableError(CANARY)
 
     @app.get("/broken/pool")
     async def pool() -> None:
@@ -159,6 +172,7 @@ async def test_json_under_another_content_type_is_no_json(person: Person) -> Non
 async def test_what_nobody_expected_is_a_bare_500(broken: httpx2.AsyncClient) -> None:
     response = await broken.get("/broken/unknown", headers={"Origin": "http://localhost:3000"})
     assert check_error(response, 500)["code"] == "internal_error"
+    assert check_error(await broken.get("/broken/statement"), 500)["code"] == "internal_error"
     assert CANARY not in response.text
     assert "ZeroDivision" not in response.text
     # A browser's script may read it, too.
@@ -166,7 +180,12 @@ async def test_what_nobody_expected_is_a_bare_500(broken: httpx2.AsyncClient) ->
 
 
 async def test_what_may_work_later_says_when(broken: httpx2.AsyncClient) -> None:
-    for path, code in (("provider", "provider_overloaded"), ("pool", "unavailable")):
+    for path, code in (
+        ("provider", "provider_overloaded"),
+        ("pool", "unavailable"),
+        ("driver", "database_unavailable"),
+        ("connection", "database_unavailable"),
+    ):
         response = await broken.get(f"/broken/{path}")
         assert check_error(response, 503)["code"] == code
         assert int(response.headers["Retry-After"]) >= 1

@@ -314,3 +314,19 @@ async def test_a_query_is_cached_for_one_organization_and_one_model(redis_url: s
 def test_keys_do_not_collide(one: tuple[str, str], other: tuple[str, str]) -> None:
     org_id = uuid4()
     assert query_key(org_id, *one) != query_key(org_id, *other)
+
+
+async def test_what_a_search_found_stays_until_it_is_loaded(
+    db: Database, corpus: Corpus, owner: AsyncConnection
+) -> None:
+    """A purge between two statements of one question must not pull a chunk from under it."""
+    org_id, document_id = await _add_tenant(owner, corpus.space_id, count=3)
+    async with db.reading(Scope(org_id)) as driver:
+        count = "SELECT count(*) FROM chunk_embeddings"
+        assert await driver.fetchval(count) == 3
+        await owner.execute(
+            text("DELETE FROM chunk_embeddings WHERE document_id = :d"), {"d": document_id}
+        )
+        assert await driver.fetchval(count) == 3
+    async with db.reading(Scope(org_id)) as driver:
+        assert await driver.fetchval(count) == 0
