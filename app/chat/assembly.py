@@ -24,15 +24,17 @@ _WITHOUT_SOURCES = "You are a helpful assistant. Answer in the language of the q
 _TOKENIZER = EstimatingTokenizer()
 
 
-def number_sources(chunks: Sequence[RankedChunk]) -> list[tuple[Source, RankedChunk]]:
+def number_sources(
+    chunks: Sequence[RankedChunk], *, max_tokens: int = SOURCES_MAX_TOKENS
+) -> list[tuple[Source, RankedChunk]]:
     """Return the best chunks as numbered sources, as many as fit, in the order given."""
     numbered: list[tuple[Source, RankedChunk]] = []
-    left = SOURCES_MAX_TOKENS
+    left = max_tokens
     for n, chunk in enumerate(chunks, start=1):
         left -= count_tokens(chunk.text, _TOKENIZER)
         if left < 0 and numbered:
             break
-        numbered.append((Source(n, chunk.text), chunk))
+        numbered.append((Source(n, chunk.text, chunk.filename), chunk))
     return numbered
 
 

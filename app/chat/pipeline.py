@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from uuid import UUID
 
-from app.chat.assembly import build_messages, number_sources
+from app.chat.assembly import SOURCES_MAX_TOKENS, build_messages, number_sources
 from app.chat.citations import (
     Marker,
     MarkerFilter,
@@ -36,6 +36,9 @@ from app.retrieval.base import RankedChunk
 from app.retrieval.pipeline import Retriever
 
 TOP_K = 10
+# Without a model there is no window to fill, and the best row is often not in the best chunks.
+EXTRACTIVE_TOP_K = 30
+EXTRACTIVE_MAX_TOKENS = 15_000
 # Below this cosine the local model's nearest chunk is about something else.
 MIN_SIMILARITY = 0.2
 # Providers that cost nothing; what others cost is unknown until there are prices.
@@ -88,10 +91,15 @@ class Answerer:
         provider, model = await self.models.resolve(question.model)
         sources: list[tuple[Source, RankedChunk]] = []
         if question.use_rag:
+            is_extractive = provider.name == "extractive"
             chunks = await self.retriever.retrieve(
-                scope, question.text, top_k=TOP_K, document_ids=question.document_ids
+                scope,
+                question.text,
+                top_k=EXTRACTIVE_TOP_K if is_extractive else TOP_K,
+                document_ids=question.document_ids,
             )
-            sources = number_sources(chunks)
+            max_tokens = EXTRACTIVE_MAX_TOKENS if is_extractive else SOURCES_MAX_TOKENS
+            sources = number_sources(chunks, max_tokens=max_tokens)
         request = ChatRequest(
             model=model,
             messages=build_messages(

@@ -51,10 +51,14 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A numbered passage of the prompt. `n` is what `[n]` in the answer refers to."""
+    """A numbered passage of the prompt. `n` is what `[n]` in the answer refers to.
+
+    `title` names its document, where that is known.
+    """
 
     n: int
     text: str
+    title: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,7 +67,17 @@ def open_pdf(path: Path, password: str | None = None) -> Iterator[ParsedDocument
 
 
 def _open(path: Path, password: str | None) -> pdfium.PdfDocument:
+    _forget_last_error()
     return pdfium.PdfDocument(path, password=password)
+
+
+def _forget_last_error() -> None:
+    """Overwrite pdfium's last error, so that "password" is never left over from another file.
+
+    A file without pages fails to load without setting an error of its own. Loading nothing always
+    fails, and sets "format".
+    """
+    pdfium_c.FPDF_LoadMemDocument(None, 0, None)
 
 
 def _locked(password: str | None) -> DocumentUnreadable:

@@ -4,10 +4,12 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 
 from app.core.lexical import (
     STOP_WORDS,
     best_stretch,
+    find_terms,
     is_ideographic,
     support,
     term_keys,
@@ -42,6 +44,15 @@ _IDEOGRAPHIC_FACTOR = 0.55
 _FULL_QUESTION_WORDS = 10
 _MIN_SHARED_TERMS = 2
 _ASIDE_FACTOR = 0.3
+# What a name counts that is in no source: the question is about something else.
+_ABSENT_NAME_FACTOR = 6.0
+# What a term counts that all titles hold.
+_SUBJECT_FACTOR = 0.05
+# Above this share of capitalised words they are no sign of a name: German, or a title.
+_MAX_SHARE_OF_CAPITALS = 0.15
+# What a row gains whose label is what is asked, and loses when its columns are of other years.
+_LABEL_BONUS = 1.5
+_OTHER_YEARS_FACTOR = 0.6
 _MIN_SHARE_OF_BEST = 0.7
 _DUPLICATE_OVERLAP = 0.7
 _MIN_SENTENCE_TERMS = 4
@@ -60,6 +71,9 @@ _ASKS_FOR_NUMBER = re.compile(
 )
 _QUESTION_MARKS = ("?", "？", "؟")
 _DIGIT = re.compile(r"\d")
+_YEAR = re.compile(r"(?:19|20)\d\d")
+_POSSESSIVE = re.compile(r"['’]s\b")
+_IN_BRACKETS = re.compile(r"\([^()]*\)")
 _LETTER = re.compile(r"[^\W\d_]")
 _TOKENIZER = EstimatingTokenizer()
 
@@ -73,6 +87,19 @@ class Extract:
     end: int
     is_row: bool
     header: Sentence | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """What a question asks for. `weights` are those of its terms, absent names included.
+
+    `phrase` are its terms in order, without stop words, names, years and terms of all titles.
+    """
+
+    weights: dict[str, float]
+    phrase: tuple[str, ...]
+    years: frozenset[str]
+    wants_number: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,13 +143,13 @@ def choose_extracts(question: str, sources: Sequence[Source]) -> list[Extract]:
     The order of the sources breaks ties.
     """
     candidates = [c for order, source in enumerate(sources) for c in _candidates(order, source)]
-    weights = _question_weights(question, candidates)
+    asked = _ask(question, sources, candidates)
+    weights = asked.weights
     factor = min(1.0, _FULL_QUESTION_WORDS / (len(question.split()) or 1))
     factor *= _IDEOGRAPHIC_FACTOR if is_ideographic(question) else 1.0
     fitting = _fitting_sources(candidates, weights, MIN_SOURCE_SUPPORT * factor)
-    wants_number = _ASKS_FOR_NUMBER.search(question) is not None
     scored = [
-        (_score(c, weights, fitting[c.order], wants_number=wants_number), c)
+        (_score(c, asked, fitting[c.order]), c)
         for c in candidates
         if c.order in fitting and _support(c, weights) >= MIN_SENTENCE_SUPPORT * factor
     ]
@@ -162,6 +189,48 @@ def _answer(request: ChatRequest) -> tuple[str, Finish]:
 
 def _token_count(text: str) -> int:
     return count_tokens(text, _TOKENIZER)
+
+
+def _ask(question: str, sources: Sequence[Source], candidates: Sequence[_Candidate]) -> _Asked:
+    weights = _question_weights(question, candidates)
+    names = _names(question)
+    titles = [term_keys(source.title.replace("_", " ")) for source in sources]
+    # Of the whole texts: a name in a heading is not in any candidate.
+    present = frozenset().union(*titles, *(term_keys(source.text) for source in sources))
+    for name in names - present:
+        weights[name] *= _ABSENT_NAME_FACTOR
+    # What all documents are about, a sentence of theirs need not say.
+    subjects = frozenset.intersection(*titles) if titles else frozenset()
+    for key in subjects & weights.keys() - STOP_WORDS:
+        weights[key] *= 1.0 if _YEAR.fullmatch(key) else _SUBJECT_FACTOR
+    content = [term.key for term in find_terms(question) if term.key not in STOP_WORDS]
+    years = frozenset(key for key in content if _YEAR.fullmatch(key))
+    return _Asked(
+        weights,
+        tuple(key for key in content if key not in names | years | subjects),
+        years,
+        _ASKS_FOR_NUMBER.search(question) is not None,
+    )
+
+
+def _names(question: str) -> frozenset[str]:
+    """Return the terms of a question that name someone or something: Tesla, Apple's, 3M's.
+
+    Acronyms only with an 's: many stand for what the sources write out.
+    """
+    words = question.split()
+    capitals = sum(word[0].isupper() for word in words[1:])
+    is_telling = capitals <= _MAX_SHARE_OF_CAPITALS * len(words)
+    starts = {sentence.start for sentence in split_sentences(question)}
+    names = set()
+    for term in find_terms(question):
+        word = question[term.start : term.end]
+        if term.key in STOP_WORDS or term.key.isdigit() or word.islower():
+            continue
+        is_capitalised = word[0].isupper() and word[1:].islower() and term.start not in starts
+        if _POSSESSIVE.match(question, term.end) or (is_telling and is_capitalised):
+            names.add(term.key)
+    return frozenset(names)
 
 
 def _question_weights(question: str, candidates: Sequence[_Candidate]) -> dict[str, float]:
@@ -230,17 +299,13 @@ def _support(candidate: _Candidate, weights: Mapping[str, float]) -> float:
     return own + (0.5 if candidate.header else 0.25) * in_context
 
 
-def _score(
-    candidate: _Candidate,
-    weights: Mapping[str, float],
-    source_support: float,
-    *,
-    wants_number: bool,
-) -> float:
+def _score(candidate: _Candidate, asked: _Asked, source_support: float) -> float:
     """Its own support first, then that of the source as a whole, and the source's place."""
-    score = _support(candidate, weights)
+    score = _support(candidate, asked.weights)
     score += 0.2 * source_support + 0.05 / (1 + candidate.order)
-    if wants_number and _DIGIT.search(candidate.text):
+    if candidate.sentence.kind is SentenceKind.ROW:
+        score *= _row_factor(candidate, asked)
+    if asked.wants_number and _DIGIT.search(candidate.text):
         score *= 1.2
     if candidate.sentence.kind is SentenceKind.LINE or len(candidate.keys) < _MIN_SENTENCE_TERMS:
         score *= 0.6 if len(candidate.keys) < _MIN_PHRASE_TERMS else 0.75
@@ -249,6 +314,41 @@ def _score(
     if candidate.text[0].islower():
         score *= 0.8  # the rest of a sentence whose beginning is in another chunk
     return score
+
+
+def _row_factor(candidate: _Candidate, asked: _Asked) -> float:
+    """Return what a row gains where its label is the asked phrase, and not just holds its words.
+
+    Half of that where its columns are unknown and a year is asked.
+    """
+    fit = _label_fit(candidate, asked.phrase)
+    if not asked.years:
+        return 1.0 + _LABEL_BONUS * fit
+    if candidate.header is None:
+        return 1.0 + _LABEL_BONUS * fit / 2
+    if asked.years <= candidate.keys | candidate.context:
+        return 1.0 + _LABEL_BONUS * fit
+    return _OTHER_YEARS_FACTOR
+
+
+def _label_fit(candidate: _Candidate, phrase: Sequence[str]) -> float:
+    """Return how nearly a row's label and the phrase are one: 1 for the same words in order."""
+    label: list[str] = []
+    for term in find_terms(_IN_BRACKETS.sub(" ", candidate.text)):
+        if term.is_number:
+            break
+        if term.key not in STOP_WORDS:
+            label.append(term.key)
+    if not label or not phrase:
+        return 0.0
+    run = _longest_common_run(label, phrase)
+    if run < min(_MIN_SHARED_TERMS, len(phrase)):
+        return 0.0
+    return (run / len(label)) ** 2 * run / len(phrase)
+
+
+def _longest_common_run(one: Sequence[str], other: Sequence[str]) -> int:
+    return SequenceMatcher(None, one, other, autojunk=False).find_longest_match().size
 
 
 def _without_repeats(ranked: Sequence[tuple[float, _Candidate]]) -> list[_Candidate]:

@@ -14,6 +14,7 @@ from app.ingestion.outcomes import OUTCOMES, IngestErrorCode
 from app.ingestion.parsers import PARSERS, base
 from app.ingestion.parsers.base import DocumentUnreadable, Markup, limit_text
 from app.ingestion.parsing import open_document
+from tests.pdfs import encrypted_pdf, garbage_pdf, text_pdf, truncated_pdf
 
 
 def write_pdf(path: Path, pages: list[str], *, title: str = "") -> Path:
@@ -96,6 +97,28 @@ def test_garbage_and_truncated_files_are_corrupt(tmp_path: Path) -> None:
     truncated = tmp_path / "truncated.pdf"
     truncated.write_bytes(whole[:200])
     assert fail(truncated) is IngestErrorCode.CORRUPT
+
+
+def test_a_locked_file_does_not_lock_the_damaged_ones_after_it(tmp_path: Path) -> None:
+    locked = tmp_path / "locked.pdf"
+    locked.write_bytes(encrypted_pdf("Secret", password="sesame"))
+    damaged = {
+        "garbage.pdf": garbage_pdf(),
+        "truncated.pdf": truncated_pdf(),
+        # pdfium refuses it without giving a reason.
+        "no_pages.pdf": text_pdf(["Text"]).replace(b"/Pages", b"/Sages"),
+    }
+    for name, content in damaged.items():
+        path = tmp_path / name
+        path.write_bytes(content)
+        codes = [fail(path), fail(locked), fail(path), fail(locked, password="wrong"), fail(path)]
+        assert codes == [
+            IngestErrorCode.CORRUPT,
+            IngestErrorCode.ENCRYPTED,
+            IngestErrorCode.CORRUPT,
+            IngestErrorCode.WRONG_PASSWORD,
+            IngestErrorCode.CORRUPT,
+        ], name
 
 
 def test_a_document_without_text_says_so(tmp_path: Path) -> None:

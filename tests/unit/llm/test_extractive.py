@@ -128,6 +128,76 @@ async def test_one_shared_word_is_no_answer() -> None:
     assert "".join(deltas) == NOT_IN_DOCUMENTS
 
 
+INCOME = Source(
+    2,
+    "Consolidated Statement of Income\n"
+    "(Millions) 2018 2017 2016\n"
+    "Net sales $ 32,765 $ 31,657 $ 30,109\n"
+    "Cost of sales 16,682 16,055 15,118\n"
+    "Operating income 7,207 7,692 7,027",
+    "3M_2018_10K.pdf",
+)
+REGIONS = Source(
+    1,
+    "Asia Pacific included China/Hong Kong net sales to customers of $3.574 billion in 2018.\n"
+    "(Millions) 2018 2017 2016\n"
+    "China/Hong Kong net sales 3,574 3,255 2,799\n"
+    "Net property, sales offices 542 541 530",
+    "3M_2018_10K.pdf",
+)
+
+
+@pytest.mark.parametrize(
+    ("question", "row"),
+    [
+        ("What were net sales in 2018?", "Net sales $ 32,765"),
+        ("What was 3M's operating income in 2018?", "Operating income 7,207"),
+        ("What were the China/Hong Kong net sales in 2018?", "China/Hong Kong net sales 3,574"),
+    ],
+)
+def test_a_row_whose_label_is_what_is_asked_comes_first(question: str, row: str) -> None:
+    best = choose_extracts(question, (REGIONS, INCOME))[0]
+    assert best.source.text[best.start : best.end].startswith(row)
+
+
+def test_a_row_with_the_year_asked_comes_before_one_of_other_years() -> None:
+    older = Source(1, "(Millions) 2014 2013 2012\nNet sales $ 31,821 $ 30,871 $ 29,904")
+    best = choose_extracts("What were net sales in 2018?", (older, INCOME))[0]
+    assert best.source is INCOME
+
+
+REVENUE = Source(
+    1, "Approximately $500 million was recognized as revenue during the year 2018.", "10K.pdf"
+)
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What was Apple's revenue in 2018?",
+        "Apple's revenue in 2018?",
+        "How much revenue was recognized by Apple?",
+    ],
+)
+def test_a_question_about_a_name_that_no_source_holds_is_not_answered(question: str) -> None:
+    assert not choose_extracts(question, (REVENUE,))
+    assert choose_extracts(question.replace("Apple", "the company"), (REVENUE,))
+
+
+def test_a_name_in_the_title_of_a_source_is_not_absent() -> None:
+    titled = Source(1, REVENUE.text, "Apple_2018_10K.pdf")
+    assert choose_extracts("What was Apple's revenue in 2018?", (titled,))
+
+
+def test_a_sentence_need_not_name_what_all_titles_name() -> None:
+    text = (
+        "3M has retirement plans covering substantially all employees.\n"
+        "At December 31, 2018, the Company employed 93,516 people in many countries."
+    )
+    best = choose_extracts("How many employees does 3M have?", (Source(1, text, "3M_10K.pdf"),))[0]
+    assert "93,516" in text[best.start : best.end]
+
+
 async def test_a_heading_is_no_answer() -> None:
     source = Source(
         1, "Research and Development Expenses\n\nOffices are in Minnesota, near a lake."
