@@ -1,6 +1,7 @@
-"""The command line: `python -m app run | api | worker | migrate | doctor`."""
+"""The command line: `python -m app run | api | worker | migrate | recover | doctor`."""
 
 import argparse
+import asyncio
 import importlib.util
 import os
 import signal
@@ -12,12 +13,17 @@ from typing import Never
 from pydantic import ValidationError
 
 from app.config import Settings
+from app.llm.model_names import ModelsMisconfigured, check_models
 
 _LOCAL_DRAIN_S = 10
 _DRAIN_S = 25
 # An access token in the URL of an EventSource and long cookies are legitimate; h11 allows 16 KB.
 _MAX_HEADER_BYTES = 65_536
 _KEEP_ALIVE_S = 5
+
+
+class SettingMissing(Exception):
+    """A command can't do without this setting. The message names it and the remedy."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +35,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for line in describe_settings_errors(exc):
             print(line, file=sys.stderr)
         return 2
-    return COMMANDS[command](settings)
+    try:
+        return COMMANDS[command](settings)
+    except (ModelsMisconfigured, SettingMissing) as exc:
+        print(f"Setting {exc}", file=sys.stderr)
+        return 2
 
 
 def describe_settings_errors(error: ValidationError) -> list[str]:
@@ -54,12 +64,23 @@ def _parse(arguments: Sequence[str] | None) -> str:
     return str(parser.parse_args(arguments).command)
 
 
+def _require(settings: Settings, *names: str) -> None:
+    """Raise SettingMissing if one of these URLs is empty."""
+    missing = [name.upper() for name in names if not getattr(settings, name)]
+    if missing:
+        raise SettingMissing(
+            f"{' and '.join(missing)}: not set. Set what is missing, or use `python -m app run`, "
+            "which starts servers of its own."
+        )
+
+
 # Each command imports what it alone needs: the worker's start should not wait for the API's
 # modules, nor --help for any.
 
 
 def _run(settings: Settings) -> int:
     """start everything on this machine: Postgres, Redis, a worker and the API."""
+    check_models(settings)
     from app.local.stack import run_stack  # noqa: PLC0415
 
     return run_stack(settings)
@@ -67,6 +88,8 @@ def _run(settings: Settings) -> int:
 
 def _api(settings: Settings) -> int:
     """serve the API (needs DATABASE_URL and REDIS_URL)."""
+    _require(settings, "database_url", "redis_url")
+    check_models(settings)
     # When uvicorn has shut down it hands the signal on, which would end this process as killed.
     signal.signal(signal.SIGTERM, _leave)
     import uvicorn  # noqa: PLC0415
@@ -94,6 +117,8 @@ def _leave(_number: int, _frame: FrameType | None) -> Never:
 
 def _worker(settings: Settings) -> int:
     """work off the queue of documents (needs DATABASE_URL and REDIS_URL)."""
+    _require(settings, "database_url", "redis_url")
+    check_models(settings)
     # Replaces this process, so that signals reach Celery itself. Heartbeats stay on: readiness
     # is told by them.
     os.execv(  # noqa: S606
@@ -110,16 +135,19 @@ def _worker(settings: Settings) -> int:
 
 def _migrate(settings: Settings) -> int:
     """bring the schema of DATABASE_URL up to date."""
-    if not settings.database_url:
-        print(
-            "DATABASE_URL is not set: there is no database to migrate. Set it, or use "
-            "`python -m app run`, which starts its own and migrates it by itself.",
-            file=sys.stderr,
-        )
-        return 2
+    _require(settings, "database_url")
     from app.migrations import upgrade  # noqa: PLC0415
 
     upgrade(settings.database_url)
+    return 0
+
+
+def _recover(settings: Settings) -> int:
+    """migrate, and queue anew what stopped workers were at: only while no worker runs."""
+    _migrate(settings)
+    from app.ingestion.lease import requeue_all  # noqa: PLC0415
+
+    asyncio.run(requeue_all(settings.database_url))
     return 0
 
 
@@ -135,6 +163,7 @@ COMMANDS: Mapping[str, Callable[[Settings], int]] = {
     "api": _api,
     "worker": _worker,
     "migrate": _migrate,
+    "recover": _recover,
     "doctor": _doctor,
 }
 

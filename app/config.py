@@ -6,14 +6,20 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Self
+from urllib.parse import parse_qsl, urlencode
 
-from pydantic import Field, SecretStr, model_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 LOCAL_EMBEDDING_MODEL = "local/all-MiniLM-L6-v2"
 MIN_SECRET_BYTES = 32
 # Every value that ever stood in a sample file, so that copying one can't become a signing key.
 SAMPLE_SECRETS = frozenset({"change-me-to-at-least-32-random-bytes", "changeme", "secret"})
+_DATABASE_SCHEME = "postgresql+asyncpg"
+# What asyncpg takes of the options that may follow in a URL; the others are libpq's alone.
+_DATABASE_OPTIONS = frozenset(
+    {"host", "port", "user", "password", "passfile", "ssl", "target_session_attrs"}
+)
 LOCAL_CORS_ORIGINS = ("http://localhost:3000", "http://localhost:5173")
 
 
@@ -54,6 +60,20 @@ class Settings(BaseSettings):
 
     max_upload_mb: int = Field(default=256, ge=1, le=10_240)
     profile_requests: bool = False
+
+    @field_validator("database_url")
+    @classmethod
+    def _name_the_driver(cls, url: str) -> str:
+        """Take the URLs that other programs take; one that names our driver stays as it is."""
+        scheme, _, rest = url.strip().partition("://")
+        if not url.strip() or scheme == _DATABASE_SCHEME:
+            return url.strip()
+        if scheme not in ("postgresql", "postgres"):
+            raise ValueError("it must begin with postgresql://")
+        address, _, query = rest.partition("?")
+        named = [("ssl" if name == "sslmode" else name, value) for name, value in parse_qsl(query)]
+        options = urlencode([pair for pair in named if pair[0] in _DATABASE_OPTIONS], safe="/:")
+        return f"{_DATABASE_SCHEME}://{address}" + (f"?{options}" if options else "")
 
     @model_validator(mode="after")
     def _refuse_weak_secrets(self) -> Self:

@@ -14,7 +14,8 @@ from uuid import UUID
 import structlog
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
+from sqlalchemy.pool import NullPool
 
 from app.core.db import Database
 
@@ -47,6 +48,11 @@ _HOLD = text("""
     SELECT true FROM documents
     WHERE org_id = :org_id AND id = :id AND lease_token = :token AND status = 'processing'
     FOR UPDATE
+""")
+_REQUEUE_ALL = text("""
+    UPDATE documents SET status = 'queued', stage = NULL, percent = 0, lease_expires_at = NULL,
+        attempts = greatest(attempts - 1, 0), updated_at = now()
+    WHERE status = 'processing'
 """)
 
 
@@ -85,6 +91,20 @@ async def hold(session: AsyncSession, lease: Lease) -> None:
     """Lock the document's row until the transaction ends. Raises LeaseLost."""
     if await session.scalar(_HOLD, lease.key) is None:
         raise LeaseLost
+
+
+async def requeue_all(database_url: str) -> None:
+    """Give back every claimed document with its attempt, as if it had never been claimed.
+
+    For when no worker lives: they were stopped, and their documents are not to blame. A worker
+    that lives all the same loses its lease. Connects as the owner, who sees all organizations.
+    """
+    engine = create_async_engine(database_url, poolclass=NullPool)
+    try:
+        async with engine.begin() as connection:
+            await connection.execute(_REQUEUE_ALL)
+    finally:
+        await engine.dispose()
 
 
 @asynccontextmanager

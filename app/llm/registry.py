@@ -1,6 +1,7 @@
 """Which models there are: providers by name, and the choice of one for a request.
 
-To add a provider: a file in `providers/` and a line in PROVIDERS or EMBEDDINGS.
+To add a provider: a file in `providers/`, its name in `model_names.py`, and a line in PROVIDERS or
+EMBEDDINGS.
 """
 
 import asyncio
@@ -10,10 +11,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import structlog
 
-from app.config import LOCAL_EMBEDDING_MODEL, Settings
+from app.config import Settings
 from app.core.errors import NotFound, ProviderError
 from app.llm.base import EmbeddingProvider, LLMProvider
 from app.llm.model_lists import ModelList
+from app.llm.model_names import EXTRACTIVE, LOCAL, OLLAMA, OPENAI, check_models
 from app.llm.providers.extractive import ExtractiveProvider
 from app.llm.providers.local import LocalEmbedding
 from app.llm.providers.ollama import OllamaEmbedding, OllamaProvider
@@ -23,14 +25,9 @@ log = structlog.get_logger()
 
 OPENAI_DEFAULT = "gpt-4.1-mini"
 OLLAMA_PREFERRED = "llama3.2"
-EXTRACTIVE = "extractive"
 
 _OPENAI_MODEL = re.compile(r"^(gpt-|chatgpt-|o\d)")
 _EMBEDDING_MODEL = re.compile(r"embed|minilm|bge|\be5\b|gte", re.IGNORECASE)
-
-
-class ModelsMisconfigured(Exception):
-    """Start-up can't go on. The message names the setting and the remedy."""
 
 
 def _open_openai(settings: Settings) -> LLMProvider | None:
@@ -51,41 +48,31 @@ def _open_extractive(_settings: Settings) -> LLMProvider | None:
 
 
 def _embed_with_openai(settings: Settings, model: str) -> EmbeddingProvider:
-    api_key = settings.openai_api_key.get_secret_value()
-    if not api_key:
-        raise ModelsMisconfigured(
-            f"EMBEDDING_MODEL is openai/{model}, but OPENAI_API_KEY is empty: "
-            f"set the key, or EMBEDDING_MODEL={LOCAL_EMBEDDING_MODEL}"
-        )
-    return OpenAIEmbedding(api_key=api_key, base_url=settings.openai_base_url, model=model)
+    return OpenAIEmbedding(
+        api_key=settings.openai_api_key.get_secret_value(),
+        base_url=settings.openai_base_url,
+        model=model,
+    )
 
 
 def _embed_with_ollama(settings: Settings, model: str) -> EmbeddingProvider:
-    if not settings.ollama_base_url:
-        raise ModelsMisconfigured(
-            f"EMBEDDING_MODEL is ollama/{model}, but OLLAMA_BASE_URL is empty"
-        )
     return OllamaEmbedding(base_url=settings.ollama_base_url, model=model)
 
 
-def _embed_locally(settings: Settings, model: str) -> EmbeddingProvider:
-    if f"local/{model}" != LOCAL_EMBEDDING_MODEL:
-        raise ModelsMisconfigured(
-            f"EMBEDDING_MODEL is local/{model}: the only local model is {LOCAL_EMBEDDING_MODEL}"
-        )
+def _embed_locally(settings: Settings, _model: str) -> EmbeddingProvider:
     return LocalEmbedding(settings.data_dir / "models")
 
 
 # A factory returns None when the settings have no key or address for its vendor.
 PROVIDERS: Mapping[str, Callable[[Settings], LLMProvider | None]] = {
-    "openai": _open_openai,
-    "ollama": _open_ollama,
+    OPENAI: _open_openai,
+    OLLAMA: _open_ollama,
     EXTRACTIVE: _open_extractive,
 }
 EMBEDDINGS: Mapping[str, Callable[[Settings, str], EmbeddingProvider]] = {
-    "local": _embed_locally,
-    "openai": _embed_with_openai,
-    "ollama": _embed_with_ollama,
+    LOCAL: _embed_locally,
+    OPENAI: _embed_with_openai,
+    OLLAMA: _embed_with_ollama,
 }
 
 
@@ -192,8 +179,9 @@ class Models:
 async def open_models(settings: Settings) -> AsyncIterator[Models]:
     """Open every configured provider. Sends nothing and loads no model: see `Models.warm_up`.
 
-    Raises ModelsMisconfigured when EMBEDDING_MODEL can't be used with these settings.
+    Raises ModelsMisconfigured when the models that the settings name can't work with them.
     """
+    check_models(settings)
     async with AsyncExitStack() as stack:
         embedding = _open_embedding(settings)
         stack.push_async_callback(embedding.aclose)
@@ -212,11 +200,6 @@ async def open_models(settings: Settings) -> AsyncIterator[Models]:
 
 def _open_embedding(settings: Settings) -> EmbeddingProvider:
     name, _, model = settings.embedding_model.partition("/")
-    if name not in EMBEDDINGS or not model:
-        raise ModelsMisconfigured(
-            f"EMBEDDING_MODEL is {settings.embedding_model!r}: it must be provider/model, "
-            f"with one of the providers {', '.join(EMBEDDINGS)}"
-        )
     return EMBEDDINGS[name](settings, model)
 
 

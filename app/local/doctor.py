@@ -15,8 +15,13 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
 
 from app.config import LOCAL_EMBEDDING_MODEL, Environment, Settings
+from app.llm.model_names import ModelsMisconfigured, check_default_model, check_embedding_model
 from app.local.postgres import find_postgres, has_vector_extension
 from app.local.process import LocalStackError
 from app.local.redis import find_redis
@@ -77,6 +82,7 @@ def check_all(settings: Settings) -> Iterator[Finding]:
     yield _check_port(settings)
     yield _check_secret(settings)
     yield _check_embedding_model(settings)
+    yield _check_default_model(settings)
     yield _check_openai(settings)
     yield _check_ollama(settings)
 
@@ -91,7 +97,10 @@ def _check_python() -> Finding:
 
 
 def _check_packages(names: tuple[str, ...], *, subject: str, verdict: Verdict) -> Finding:
-    missing = [name for name in names if importlib.util.find_spec(name) is None]
+    # Imported ones need no search, and kombu's then fails: it replaces its own module.
+    missing = [
+        name for name in names if name not in sys.modules and importlib.util.find_spec(name) is None
+    ]
     if not missing:
         return Finding(Verdict.OK, subject, f"all {len(names)} installed")
     return Finding(verdict, subject, f"missing {', '.join(missing)}", "run `make install`")
@@ -114,7 +123,7 @@ def _check_database(settings: Settings) -> Finding:
 def _check_external_database(url: str) -> Finding:
     try:
         version = asyncio.run(_vector_version(url))
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, ValueError) as exc:
+    except (OSError, asyncpg.PostgresError, SQLAlchemyError, ValueError, TypeError) as exc:
         return Finding(
             Verdict.FAIL,
             "postgres",
@@ -133,14 +142,12 @@ def _check_external_database(url: str) -> Finding:
 
 async def _vector_version(url: str) -> str | None:
     """The version of pgvector that the server offers, installed or not."""
-    async with asyncio.timeout(_TIMEOUT_S * 2):
-        connection = await asyncpg.connect(url.replace("postgresql+asyncpg", "postgresql", 1))
-        try:
-            version: str | None = await connection.fetchval(
-                "SELECT default_version FROM pg_available_extensions WHERE name = 'vector'"
-            )
-        finally:
-            await connection.close()
+    # As the product itself connects: it is the same URL with the same options.
+    engine = create_async_engine(url, poolclass=NullPool)
+    async with asyncio.timeout(_TIMEOUT_S * 2), engine.connect() as connection:
+        version: str | None = await connection.scalar(
+            text("SELECT default_version FROM pg_available_extensions WHERE name = 'vector'")
+        )
     return version
 
 
@@ -215,6 +222,10 @@ def _check_secret(settings: Settings) -> Finding:
 
 def _check_embedding_model(settings: Settings) -> Finding:
     subject = "embeddings"
+    try:
+        check_embedding_model(settings)
+    except ModelsMisconfigured as exc:
+        return Finding(Verdict.FAIL, subject, str(exc))
     if settings.embedding_model != LOCAL_EMBEDDING_MODEL:
         return Finding(Verdict.OK, subject, f"{settings.embedding_model}, not the local model")
     spec = importlib.util.find_spec(MODEL_PACKAGE)
@@ -225,6 +236,15 @@ def _check_embedding_model(settings: Settings) -> Finding:
     if runtime.verdict is not Verdict.OK:
         return runtime
     return Finding(Verdict.OK, subject, f"{LOCAL_EMBEDDING_MODEL} is installed")
+
+
+def _check_default_model(settings: Settings) -> Finding:
+    subject = "default model"
+    try:
+        check_default_model(settings)
+    except ModelsMisconfigured as exc:
+        return Finding(Verdict.FAIL, subject, str(exc))
+    return Finding(Verdict.OK, subject, settings.default_model or "chosen when it is needed")
 
 
 def _check_openai(settings: Settings) -> Finding:

@@ -48,6 +48,7 @@ class Commands:
     """What the stack runs beside the servers, each with the stack's environment."""
 
     migrate: Sequence[str] = (sys.executable, "-m", "app", "migrate")
+    recover: Sequence[str] = (sys.executable, "-m", "app", "recover")
     worker: Sequence[str] = (sys.executable, "-m", "app", "worker")
     api: Sequence[str] = (sys.executable, "-m", "app", "api")
 
@@ -107,7 +108,9 @@ def _run(settings: Settings, commands: Commands, inbox: SignalInbox) -> None:
                 Service(server.name, server.spawn, server.stop_steps, process=server.process)
             )
         env = _environment(settings, data_dir, servers)
-        _migrate(commands.migrate, env, inbox)
+        # A database of our own has no other workers, and the last of ours are gone.
+        is_ours = not settings.database_url
+        _migrate(commands.recover if is_ours else commands.migrate, env, inbox)
         supervisor.start(_service("worker", commands.worker, env, _WORKER_STEPS))
         supervisor.start(_service("api", commands.api, env, _API_STEPS))
         _wait_until_ready(settings, supervisor, inbox)

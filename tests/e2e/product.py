@@ -62,6 +62,11 @@ class Product:
         )
         return [row["number"] for row in rows]
 
+    async def attempts(self, document_id: str) -> int:
+        """How often the document was claimed, as far as that counts against it."""
+        rows = await self._fetch("SELECT attempts FROM documents WHERE id = $1", document_id)
+        return int(rows[0]["attempts"])
+
     async def _fetch(self, query: str, document_id: str) -> list[asyncpg.Record]:
         """Read as the owner, whom row-level security does not bind."""
         password = (self.stack.data_dir / "postgres/password").read_text().strip()

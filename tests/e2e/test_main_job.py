@@ -36,7 +36,7 @@ from tests.frames import Frame, check_stream, parse_frames
 from tests.pdfs import encrypted_pdf, garbage_pdf, scanned_pdf, truncated_pdf
 from tests.people import Person, register
 from tests.provider_server import Failure, ProviderServer, Reply
-from tests.stack_process import wait_until
+from tests.stack_process import WAIT_S, wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -419,3 +419,39 @@ async def test_documents_interrupted_by_kills_become_whole(
 ) -> None:
     await check_is_whole(successor, interrupted, report)
     await check_is_whole(successor, abandoned, report)
+
+
+# Stops in the middle of a document
+
+
+async def test_a_stop_and_a_kill_of_the_whole_do_not_count_against_a_document(
+    tmp_path: Path,
+) -> None:
+    async with ProviderServer(default=Reply(failure=Failure.HANG)) as provider:
+        settings = {
+            "OPENAI_API_KEY": "sk-test-0123456789",
+            "OPENAI_BASE_URL": provider.openai_url,
+            "EMBEDDING_MODEL": "openai/embed-test",
+        }
+        async with running_product(tmp_path / "data", **settings) as product:
+            person = await somebody(product)
+            document_id = await upload(person, "note.txt", b"The mill stands by the weir.")
+            await check_first_attempt(product, provider, document_id)
+            product.stack.process.send_signal(signal.SIGINT)
+            assert await asyncio.to_thread(product.stack.process.wait, WAIT_S) == 0
+        async with running_product(tmp_path / "data", **settings) as product:
+            await check_first_attempt(product, provider, document_id)
+            product.stack.process.kill()
+            product.stack.process.wait()
+            await asyncio.to_thread(wait_until, lambda: product.stack.pids() == [])
+        async with running_product(tmp_path / "data", **settings) as product:
+            await check_first_attempt(product, provider, document_id)
+
+
+async def check_first_attempt(product: Product, provider: ProviderServer, document_id: str) -> None:
+    """A worker takes the document, which is as good as new, and hangs."""
+    await provider.wait_until(
+        lambda: any(call.path.endswith("/embeddings") for call in provider.calls)
+    )
+    provider.calls.clear()
+    assert await product.attempts(document_id) == 1

@@ -8,7 +8,8 @@ import pytest
 
 from app.config import Settings
 from app.core.errors import NotFound
-from app.llm.registry import Models, ModelsMisconfigured, open_models
+from app.llm.model_names import ModelsMisconfigured
+from app.llm.registry import Models, open_models
 from tests.provider_server import ProviderServer
 
 NOWHERE = "http://127.0.0.1:9"

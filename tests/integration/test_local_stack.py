@@ -50,9 +50,14 @@ RUN = """
     from app.local.stack import Commands, run_stack
 
     migrate, worker, api = ((sys.executable, "-c", script) for script in sys.argv[1:])
-    sys.exit(run_stack(Settings(), commands=Commands(migrate=migrate, worker=worker, api=api)))
+    recover = (*migrate, "and recovered")
+    commands = Commands(migrate=migrate, recover=recover, worker=worker, api=api)
+    sys.exit(run_stack(Settings(), commands=commands))
 """
-MIGRATE = "import os; print(os.environ['DATABASE_URL'].partition(':')[0], 'migrated', flush=True)"
+MIGRATE = """
+    import os, sys
+    print(os.environ["DATABASE_URL"].partition(":")[0], "migrated", *sys.argv[1:], flush=True)
+"""
 
 
 @contextmanager
@@ -75,7 +80,7 @@ def launch(
 def test_a_signal_stops_all_of_it_in_order(tmp_path: Path, stop_signal: signal.Signals) -> None:
     with running(tmp_path / "data dir") as stack:
         stack.wait_for(f"Footnote is ready on http://127.0.0.1:{stack.port}\n")
-        assert "postgresql+asyncpg migrated" in stack.output()
+        assert "postgresql+asyncpg migrated and recovered" in stack.output()
         stack.process.send_signal(stop_signal)
         assert stack.process.wait(WAIT_S) == 0
         assert stack.pids() == []
@@ -155,12 +160,15 @@ def test_what_cannot_start_ends_the_stack_with_the_reason(
         assert stack.pids() == []
 
 
-def test_given_urls_replace_the_embedded_servers(
+def test_given_urls_replace_the_embedded_servers_and_nothing_is_taken_from_other_workers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("DATABASE_URL", "postgresql+asyncpg://elsewhere/db")
     monkeypatch.setenv("REDIS_URL", "redis://elsewhere")
-    show = "import os; print(os.environ['DATABASE_URL'], os.environ['REDIS_URL'], flush=True)"
+    show = """
+        import os, sys
+        print(os.environ["DATABASE_URL"], os.environ["REDIS_URL"], *sys.argv[1:], flush=True)
+    """
     with running(tmp_path / "data", migrate=show) as stack:
         stack.wait_for("postgresql+asyncpg://elsewhere/db redis://elsewhere\n")
         stack.wait_for("Footnote is ready")

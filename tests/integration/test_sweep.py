@@ -13,7 +13,7 @@ from sqlalchemy import text
 
 from app.core.jobs import JobName, celery_broker_url, enqueue
 from app.documents.library import purge_next
-from app.ingestion.lease import claim_next
+from app.ingestion.lease import MAX_ATTEMPTS, LeaseLost, claim_next, hold, requeue_all
 from app.ingestion.pipeline import Ingester
 from app.ingestion.sweep import Sweeper
 from app.resources import Resources
@@ -110,6 +110,23 @@ async def test_a_lease_that_holds_is_left_alone(
         assert await claim_next(session) is not None
     await sweeper.sweep()
     assert await status_of(person, document_id) == "processing"
+    await person.delete(f"/api/v1/documents/{document_id}")
+
+
+async def test_what_stopped_workers_held_is_queued_again_with_all_its_attempts(
+    person: Person, resources: Resources, sweeper: Sweeper, database_url: str
+) -> None:
+    document_id = await upload(person, b"It is not to blame.")
+    for _ in range(MAX_ATTEMPTS + 1):
+        async with resources.db.system_transaction() as session:
+            lease = await claim_next(session)
+        assert lease is not None
+        await requeue_all(database_url)
+        await sweeper.sweep()
+        assert await status_of(person, document_id) == "queued"
+        with pytest.raises(LeaseLost):
+            async with resources.db.transaction(lease) as session:
+                await hold(session, lease)
     await person.delete(f"/api/v1/documents/{document_id}")
 
 

@@ -29,6 +29,32 @@ def test_the_example_shows_the_defaults(monkeypatch: pytest.MonkeyPatch) -> None
     assert shown.model_dump() == Settings(_env_file=None).model_dump()
 
 
+@pytest.mark.parametrize(
+    ("given", "used"),
+    [
+        ("", ""),
+        ("postgres://me:pw@db:5432/notes", "postgresql+asyncpg://me:pw@db:5432/notes"),
+        (
+            "postgresql://db/notes?sslmode=require&channel_binding=require",
+            "postgresql+asyncpg://db/notes?ssl=require",
+        ),
+        (
+            "postgresql://me:a%2Fb@/notes?host=/run/pg",
+            "postgresql+asyncpg://me:a%2Fb@/notes?host=/run/pg",
+        ),
+        ("postgresql+asyncpg://db/notes?ssl=require", "postgresql+asyncpg://db/notes?ssl=require"),
+    ],
+)
+def test_the_usual_forms_of_a_database_url_work(given: str, used: str) -> None:
+    assert make(database_url=given).database_url == used
+
+
+@pytest.mark.parametrize("url", ["sqlite:///notes.db", "mysql://db/notes", "db:5432/notes"])
+def test_another_database_is_refused(url: str) -> None:
+    with pytest.raises(ValidationError, match="must begin with postgresql://"):
+        make(database_url=url)
+
+
 @pytest.mark.parametrize("secret", ["", "short", "a" * 64, *sorted(SAMPLE_SECRETS)])
 def test_production_refuses_a_missing_short_or_sample_secret(secret: str) -> None:
     with pytest.raises(ValidationError, match="SECRET_KEY"):
