@@ -150,9 +150,14 @@ async def _index_batch(
 
 @asynccontextmanager
 async def _opened(path: Path, media_type: str) -> AsyncIterator[ParsedDocument]:
-    """Open and close the document in a thread."""
+    """Open and close the document in a thread. Raises DocumentUnreadable."""
     opening = open_document(path, media_type)
-    document = await asyncio.to_thread(opening.__enter__)
+    try:
+        document = await asyncio.to_thread(opening.__enter__)
+    except FileNotFoundError as error:
+        # No attempt will find it; uploading the file again puts it back.
+        detail = "The stored file is gone."
+        raise DocumentUnreadable(IngestErrorCode.CORRUPT, detail=detail) from error
     try:
         yield document
     finally:

@@ -527,3 +527,19 @@ async def test_a_cancellation_from_outside_is_not_taken_for_a_lost_lease(
     with pytest.raises(asyncio.CancelledError):
         await task
     await person.delete(f"/api/v1/documents/{lease.document_id}")
+
+
+async def test_a_lost_file_is_said_and_comes_back_with_an_upload(
+    person: Person, resources: Resources, ingester: Ingester
+) -> None:
+    content = b"It was there a moment ago."
+    document_id = await upload(person, content, "lost.txt")
+    resources.storage.delete(person.org_id, document_id)
+    await ingest_all(ingester)
+    document = await get(person, document_id)
+    assert (document["status"], document["error_code"]) == ("failed", "corrupt")
+    assert "gone" in document["error_message"]
+    again = await person.upload("lost.txt", content)
+    assert (again.status_code, again.json()["document_id"]) == (200, str(document_id))
+    await ingest_all(ingester)
+    assert (await get(person, document_id))["status"] == "ready"

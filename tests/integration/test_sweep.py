@@ -116,6 +116,14 @@ async def test_a_lease_that_holds_is_left_alone(
 async def test_what_stopped_workers_held_is_queued_again_with_all_its_attempts(
     person: Person, resources: Resources, sweeper: Sweeper, database_url: str
 ) -> None:
+    # What other tests left claimed would come back too, and without its file.
+    async with resources.db.system_transaction() as session:
+        await session.execute(
+            text(
+                "UPDATE documents SET status = 'failed', error_code = 'cancelled'"
+                " WHERE status = 'processing'"
+            )
+        )
     document_id = await upload(person, b"It is not to blame.")
     for _ in range(MAX_ATTEMPTS + 1):
         async with resources.db.system_transaction() as session:
