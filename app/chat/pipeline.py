@@ -31,6 +31,7 @@ from app.llm.base import (
     TextDelta,
     Usage,
 )
+from app.llm.model_names import EXTRACTIVE, OLLAMA
 from app.llm.registry import Models
 from app.retrieval.base import RankedChunk
 from app.retrieval.pipeline import Retriever
@@ -42,7 +43,7 @@ EXTRACTIVE_MAX_TOKENS = 15_000
 # Below this cosine the local model's nearest chunk is about something else.
 MIN_SIMILARITY = 0.2
 # Providers that cost nothing; what others cost is unknown until there are prices.
-_FREE_PROVIDERS = frozenset({"extractive", "ollama"})
+_FREE_PROVIDERS = frozenset({EXTRACTIVE, OLLAMA})
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class Answerer:
         provider, model = await self.models.resolve(question.model)
         sources: list[tuple[Source, RankedChunk]] = []
         if question.use_rag:
-            is_extractive = provider.name == "extractive"
+            is_extractive = provider.name == EXTRACTIVE
             chunks = await self.retriever.retrieve(
                 scope,
                 question.text,
@@ -157,7 +158,7 @@ async def answer(prepared: Prepared) -> AsyncGenerator[Event]:
         model_version=finish.model,
         cost_usd="0" if prepared.provider.name in _FREE_PROVIDERS else None,
         answer_sha256=writer.sha256.hexdigest(),
-        degraded=prepared.provider.name == "extractive",
+        degraded=prepared.provider.name == EXTRACTIVE,
         dropped_markers=writer.dropped_markers,
     )
 

@@ -14,11 +14,11 @@ from app.core.pagination import Cursor, Page
 from app.core.storage import BlobStore
 from app.models.documents import Document, DocumentStatus
 
-# To the end of the queue with it: one that can't be removed must not hold up the others.
 _UNCOUNT_LEXEMES = text("""
     SELECT count_lexemes(org_id, id, generation, -1) FROM documents
     WHERE org_id = :org_id AND id = :id AND generation > 0
 """)
+# To the end of the queue with it: one that can't be removed must not hold up the others.
 _TAKE_DELETED = text("""
     UPDATE documents SET queued_at = now()
     WHERE (org_id, id) = (

@@ -9,9 +9,9 @@ from app.core.db import Database
 
 _FIND = text("""
     SELECT s.id, EXISTS (
-        SELECT FROM pg_index i JOIN pg_class c ON c.oid = i.indrelid
-        WHERE c.relname = 'chunk_embeddings_' || s.id AND i.indisvalid
-          AND i.indexrelid::regclass::text LIKE '%_hnsw') AS has_hnsw
+        SELECT FROM pg_index i
+        WHERE i.indexrelid = to_regclass(format('chunk_embeddings_%s_hnsw', s.id))
+          AND i.indisvalid) AS has_hnsw
     FROM embedding_spaces s
     WHERE s.provider = :provider AND s.model = :model AND s.dimensions = :dimensions
 """)
