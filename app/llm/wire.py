@@ -1,6 +1,7 @@
 """What the adapters of remote models share: deadlines, lines, kinds of failure, estimated usage."""
 
 import asyncio
+import math
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -42,10 +43,10 @@ _KIND_BY_STATUS = {
     408: ProviderErrorKind.TIMEOUT,
     409: ProviderErrorKind.OVERLOADED,
     413: ProviderErrorKind.CONTEXT_LENGTH,
-    429: ProviderErrorKind.RATE_LIMITED,
     504: ProviderErrorKind.TIMEOUT,
 }
-# Vendors have no common code for "too long"; these are the phrases of OpenAI, vLLM and Ollama.
+# Vendors have no common code for "too long" or "too many"; these are the phrases of OpenAI, vLLM,
+# Ollama, and of the embedding servers that speak OpenAI's format.
 _CONTEXT_PHRASES = (
     "context_length",
     "context length",
@@ -55,8 +56,17 @@ _CONTEXT_PHRASES = (
     "too many tokens",
     "too large",
     "too long",
+    "too many inputs",
+    "batch size",
+    "in one batch",
+    "per submitted batch",
 )
-_QUOTA_PHRASES = ("insufficient_quota", "billing", "credit")
+# A vendor's limit per minute that this one request exceeds: no wait helps.
+_OVER_LIMIT_PHRASE = "request too large"
+_QUOTA_PHRASES = ("billing", "credit")
+_RATE_PHRASES = ("rate_limit", "rate limit")
+# Longer is no wait, and an endless one no number for a header.
+_MAX_RETRY_AFTER_S = 86_400.0
 
 
 class StreamClock:
@@ -147,8 +157,8 @@ def failure_kind(status: int | None, detail: str) -> ProviderErrorKind:
     `status` is None for an error inside a 200.
     """
     detail = detail.lower()
-    if status == 429 and any(phrase in detail for phrase in _QUOTA_PHRASES):
-        return ProviderErrorKind.QUOTA
+    if status == 429:
+        return _limit_kind(detail)
     if status in _KIND_BY_STATUS:
         return _KIND_BY_STATUS[status]
     if any(phrase in detail for phrase in _CONTEXT_PHRASES):
@@ -158,10 +168,22 @@ def failure_kind(status: int | None, detail: str) -> ProviderErrorKind:
     return ProviderErrorKind.OVERLOADED if status >= 500 else ProviderErrorKind.BAD_REQUEST
 
 
+def _limit_kind(detail: str) -> ProviderErrorKind:
+    """Tell what a 429 is about. OpenAI's ordinary rate limits link to its billing page, too."""
+    if "insufficient_quota" in detail:
+        return ProviderErrorKind.QUOTA
+    if _OVER_LIMIT_PHRASE in detail:
+        return ProviderErrorKind.CONTEXT_LENGTH
+    is_rate = any(phrase in detail for phrase in _RATE_PHRASES)
+    if not is_rate and any(phrase in detail for phrase in _QUOTA_PHRASES):
+        return ProviderErrorKind.QUOTA
+    return ProviderErrorKind.RATE_LIMITED
+
+
 def _kind_by_words(detail: str) -> ProviderErrorKind:
     if "insufficient_quota" in detail:
         return ProviderErrorKind.QUOTA
-    if "rate_limit" in detail or "rate limit" in detail:
+    if any(phrase in detail for phrase in _RATE_PHRASES):
         return ProviderErrorKind.RATE_LIMITED
     if "model_not_found" in detail or ("model" in detail and "not found" in detail):
         return ProviderErrorKind.MODEL_NOT_FOUND
@@ -171,18 +193,28 @@ def _kind_by_words(detail: str) -> ProviderErrorKind:
 
 
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds to wait that `retry-after-ms` or `retry-after` name, or None."""
+    """Return the seconds to wait that `retry-after-ms` or `retry-after` name, or None.
+
+    At most a day; a date in the past is 0.
+    """
     try:
-        if milliseconds := headers.get("retry-after-ms"):
-            return max(0.0, float(milliseconds) / 1000)
-        value = headers.get("retry-after", "")
-        if not value:
-            return None
-        if value.strip().replace(".", "", 1).isdigit():
-            return float(value)
-        return max(0.0, (_parse_date(value) - datetime.now(UTC)).total_seconds())
-    except ValueError:
+        wait_s = _named_wait_s(headers)
+    except (ValueError, OverflowError):
         return None
+    if wait_s is None or math.isnan(wait_s):
+        return None
+    return min(_MAX_RETRY_AFTER_S, max(0.0, wait_s))
+
+
+def _named_wait_s(headers: Mapping[str, str]) -> float | None:
+    if milliseconds := headers.get("retry-after-ms"):
+        return float(milliseconds) / 1000
+    value = headers.get("retry-after", "").strip()
+    if not value:
+        return None
+    if value.replace(".", "", 1).isdigit():
+        return float(value)
+    return (_parse_date(value) - datetime.now(UTC)).total_seconds()
 
 
 def _parse_date(value: str) -> datetime:

@@ -459,27 +459,18 @@ async def test_bad_vectors_are_a_protocol_error(
 
 
 @embeddings
-async def test_dimension_may_not_change_between_calls(
-    make: MakeEmbedding, server: ProviderServer
-) -> None:
-    server.script(Reply(), Reply(failure=Failure.WRONG_DIMENSION))
-    embedding = make(server.url, PATIENT)
-    await embedding.embed(TEXTS, purpose=Purpose.DOCUMENT)
-
-    with pytest.raises(ProviderError) as caught:
-        await embedding.embed(TEXTS, purpose=Purpose.DOCUMENT)
-    await embedding.aclose()
-
-    assert caught.value.kind is K.PROTOCOL
-
-
-@embeddings
 @pytest.mark.parametrize(
     ("reply", "kind"),
     [
         (Reply(failure=Failure.STATUS, status=401), K.AUTH),
         (Reply(failure=Failure.STATUS, status=429), K.RATE_LIMITED),
+        (Reply(failure=Failure.STATUS, status=402), K.QUOTA),
+        (Reply(failure=Failure.STATUS, status=403), K.AUTH),
         (Reply(failure=Failure.STATUS, status=413), K.CONTEXT_LENGTH),
+        (
+            Reply(failure=Failure.STATUS, status=400, error="input length exceeds context length"),
+            K.CONTEXT_LENGTH,
+        ),
         (Reply(failure=Failure.INLINE_ERROR, error="model not found"), K.MODEL_NOT_FOUND),
         (Reply(failure=Failure.RESET_EARLY), K.UNREACHABLE),
     ],
@@ -514,14 +505,14 @@ async def test_hanging_embedding_is_a_timeout(
 
 
 @embeddings
-@pytest.mark.parametrize("count", [0, 101])
-async def test_batch_must_hold_1_to_100_texts(
-    make: MakeEmbedding, count: int, server: ProviderServer
+async def test_batch_must_hold_at_least_one_text_and_at_most_what_the_provider_takes(
+    make: MakeEmbedding, server: ProviderServer
 ) -> None:
     embedding = make(server.url, PATIENT)
 
-    with pytest.raises(ValueError, match="1 to 100 texts"):
-        await embedding.embed(["text"] * count, purpose=Purpose.DOCUMENT)
+    for count in (0, embedding.max_batch + 1):
+        with pytest.raises(ValueError, match=f"1 to {embedding.max_batch} texts"):
+            await embedding.embed(["text"] * count, purpose=Purpose.DOCUMENT)
     await embedding.aclose()
 
     assert not server.calls

@@ -19,7 +19,7 @@ from app.llm.base import (
     TextDelta,
     Timeouts,
 )
-from app.llm.vectors import VectorGate
+from app.llm.vectors import unit_rows
 from app.llm.wire import (
     DRAIN_TIMEOUT_S,
     LineSplitter,
@@ -33,7 +33,8 @@ from app.llm.wire import (
 )
 
 NAME = "ollama"
-MAX_BATCH = 100
+# A computer without a graphics card takes seconds for a few texts: many would look like a hang.
+MAX_BATCH = 25
 MIN_CONTEXT_TOKENS = 4096
 MAX_CONTEXT_TOKENS = 131_072
 DEFAULT_MAX_INPUT_TOKENS = 512
@@ -106,7 +107,6 @@ class OllamaEmbedding:
         self._prefixes = _PREFIXES.get(family, ("", ""))
         self._timeouts = timeouts or Timeouts()
         self._session = _open_session(base_url, self._timeouts)
-        self._gate = VectorGate(NAME)
 
     async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> FloatMatrix:
         """See EmbeddingProvider."""
@@ -126,7 +126,7 @@ class OllamaEmbedding:
                 parsed = json.loads(await response.read())
             if error := parsed.get("error"):
                 raise _failure(None, str(error), self.model)
-            return self._gate.unit_rows(parsed["embeddings"], count=len(texts))
+            return unit_rows(parsed["embeddings"], count=len(texts), provider=NAME)
 
     async def aclose(self) -> None:
         await self._session.close()

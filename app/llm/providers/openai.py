@@ -36,7 +36,7 @@ from app.llm.base import (
     TextDelta,
     Timeouts,
 )
-from app.llm.vectors import VectorGate
+from app.llm.vectors import unit_rows
 from app.llm.wire import (
     DRAIN_TIMEOUT_S,
     LineSplitter,
@@ -181,7 +181,6 @@ class OpenAIEmbedding:
         self._timeouts = timeouts or Timeouts()
         self._dialect = dialect or dialect_of(base_url)
         self._client = _IsolatedClient(api_key, base_url, self._timeouts)
-        self._gate = VectorGate(NAME)
 
     async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> FloatMatrix:
         """See EmbeddingProvider."""
@@ -197,7 +196,7 @@ class OpenAIEmbedding:
                     encoding_format=self._dialect.encoding_format,
                 )
             rows = _rows_in_order(_parse(response.content)["data"])
-        return self._gate.unit_rows(rows, count=len(texts))
+        return unit_rows(rows, count=len(texts), provider=NAME)
 
     async def aclose(self) -> None:
         await self._client.close()
