@@ -50,6 +50,12 @@ class Settings(BaseSettings):
     redis_url: str = ""
     worker_concurrency: int = Field(default=2, ge=1, le=64)
     worker_metrics_port: int = Field(default=0, ge=0, le=65535)
+    worker_queues: str = Field(
+        default="ingest,purge,ocr", pattern="^(ingest|purge|ocr)(,(ingest|purge|ocr))*$"
+    )
+    org_documents_in_work: int = Field(default=2, ge=1, le=1000)
+    org_queued_documents: int = Field(default=5000, ge=1)
+    ocr_languages: str = "eng"
 
     openai_api_key: SecretStr = SecretStr("")
     openai_base_url: str = "https://api.openai.com/v1"

@@ -7,10 +7,15 @@ AppError 500
 ├── NotFound 404
 ├── RequestTimeout 408
 ├── Conflict 409
+├── Gone 410
+├── PreconditionFailed 412
 ├── PayloadTooLarge 413
 ├── UnsupportedMediaType 415
 ├── RangeNotSatisfiable 416
 ├── UnprocessableRequest 422
+├── Locked 423
+├── RateLimited 429 (Retry-After)
+├── ChecksumMismatch 460
 ├── Unavailable 503 (Retry-After)
 ├── StorageFull 507
 └── ProviderError 502, 503 or 504 by kind
@@ -72,6 +77,14 @@ class Conflict(AppError):
     status, code, type = 409, "conflict", "invalid_request_error"
 
 
+class Gone(AppError):
+    status, code, type = 410, "gone", "invalid_request_error"
+
+
+class PreconditionFailed(AppError):
+    status, code, type = 412, "precondition_failed", "invalid_request_error"
+
+
 class PayloadTooLarge(AppError):
     status, code, type = 413, "payload_too_large", "invalid_request_error"
 
@@ -81,11 +94,33 @@ class UnsupportedMediaType(AppError):
 
 
 class RangeNotSatisfiable(AppError):
+    """Sent with the size of the file, in `Content-Range`."""
+
     status, code, type = 416, "range_not_satisfiable", "invalid_request_error"
+
+    def __init__(self, *, size_bytes: int) -> None:
+        super().__init__(f"The file has {size_bytes} bytes.", param="Range")
+        self.size_bytes = size_bytes
 
 
 class UnprocessableRequest(AppError):
     status, code, type = 422, "invalid_request", "invalid_request_error"
+
+
+class Locked(AppError):
+    status, code, type = 423, "locked", "invalid_request_error"
+
+
+class RateLimited(AppError):
+    """Too much of it for now; always sent with `Retry-After`."""
+
+    status, code, type = 429, "rate_limited", "rate_limit_error"
+
+
+class ChecksumMismatch(AppError):
+    """The tus protocol's own status."""
+
+    status, code, type = 460, "checksum_mismatch", "invalid_request_error"
 
 
 class Unavailable(AppError):

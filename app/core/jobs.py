@@ -25,6 +25,7 @@ class JobName(StrEnum):
 
     INGEST = "ingest"  # claim queued documents until there are none
     PURGE = "purge"  # remove what tombstoned documents left
+    OCR = "ocr"  # recognize text on pages that have none
 
 
 def enqueue(session: AsyncSession, job: JobName) -> None:

@@ -13,7 +13,7 @@ _SECRET_NAMES = re.compile(
 )
 _SECRET_VALUES = re.compile(
     r"(?P<keep>://[^:/@\s]*:)[^@\s]+(?=@)|(?P<bearer>[Bb]earer )\S+"
-    r"|\bsk-[\w-]{8,}|\beyJ[\w-]+\.[\w-]+\.[\w-]*"
+    r"|\bsk-[\w-]{8,}|\beyJ[\w-]+\.[\w-]+\.[\w-]*|\bst_[\w-]+\.[\w-]+"
 )
 
 
@@ -30,7 +30,7 @@ def _redact(
 
 
 def redact_text(value: str) -> str:
-    """Mask credentials in URLs, bearer tokens, provider keys and JWTs."""
+    """Mask credentials in URLs, bearer tokens, provider keys, JWTs and stream tokens."""
     return _SECRET_VALUES.sub(
         lambda match: (match["keep"] or match["bearer"] or "") + "[redacted]", value
     )

@@ -26,6 +26,8 @@ Frame = Mapping[str, Any]
 class StreamTiming:
     """Seconds. `status_wait_s`: how long the status waits for the first event, to tell a failure.
 
+    `confirm_s`: how often a long stream asks whether its reader may still read. What it is told
+    may be 5 s old, and revocations are promised to end a stream within 20 s.
     `drain_s`: how long a stream may go on after SIGTERM. With the second or so that it takes to
     say so and to end, this must stay below the server's own grace (`app/__main__.py`).
     """
@@ -33,6 +35,7 @@ class StreamTiming:
     ping_s: float = 15.0
     send_timeout_s: float = 30.0
     status_wait_s: float = 10.0
+    confirm_s: float = 10.0
     drain_s: float = 8.0
 
 
@@ -51,15 +54,16 @@ class FrameSource(Protocol):
 class FrameStream(EventSourceResponse):
     """Numbers the frames of a source, pings while it is silent, drops a reader that does not read.
 
-    On SIGTERM the source has `drain_s` to finish; then it is interrupted and says so.
+    The first frame's id is `after` + 1. On SIGTERM the source has `drain_s` to finish; then it is
+    interrupted and says so.
     """
 
-    def __init__(self, source: FrameSource, timing: StreamTiming) -> None:
+    def __init__(self, source: FrameSource, timing: StreamTiming, *, after: int = 0) -> None:
         self._source = source
         self._drain_s = timing.drain_s
         self._shutdown = anyio.Event()
         super().__init__(
-            _numbered(source.frames()),
+            _numbered(source.frames(), after=after),
             ping=timing.ping_s,
             ping_message_factory=_ping,
             send_timeout=timing.send_timeout_s,
@@ -92,9 +96,11 @@ def to_json_line(frame: Frame) -> str:
     return json.dumps(frame, separators=(",", ":"))
 
 
-async def _numbered(frames: AsyncGenerator[Frame]) -> AsyncGenerator[ServerSentEvent]:
+async def _numbered(
+    frames: AsyncGenerator[Frame], *, after: int
+) -> AsyncGenerator[ServerSentEvent]:
     """Give frames their ids, 1, 2, 3, …; `EventSource.onmessage` sees each of them."""
-    number = 0
+    number = after
     async with aclosing(frames):
         async for frame in frames:
             number += 1

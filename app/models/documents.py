@@ -39,6 +39,7 @@ class DocumentStatus(StrEnum):
 
 class IngestionStage(StrEnum):
     PARSING = "parsing"
+    OCR = "ocr"
     CHUNKING = "chunking"
     EMBEDDING = "embedding"
     INDEXING = "indexing"
@@ -47,8 +48,12 @@ class IngestionStage(StrEnum):
 class Document(Timestamped, Base):
     """An uploaded file and how far its ingestion is.
 
-    Readers see the chunks of `generation` (0: none yet). A worker that claims the document raises
-    `lease_token` and may write only while the row still holds its token.
+    `filename`, `media_type`, `size_bytes` and `sha256` are those of `version`, the newest content.
+    Readers see the chunks of `generation` (0: none yet), which were made from `ready_version`, and
+    the name and type that go with it. A worker that claims the document raises `lease_token` and
+    may write only while the row still holds its token. What it has committed of the generation in
+    the making is `checkpoint_chunks` chunks, and `checkpoint_digest` says what they were made of.
+    `attempts` counts the claims since the last checkpoint.
     """
 
     __tablename__ = "documents"
@@ -58,6 +63,7 @@ class Document(Timestamped, Base):
         ),
         CheckConstraint("status <> 'ready' OR chunk_count > 0", name="ready_has_chunks"),
         CheckConstraint("(status = 'failed') = (error_code IS NOT NULL)", name="failed_has_code"),
+        CheckConstraint("(generation > 0) = (ready_version > 0)", name="visible_has_version"),
         # The same bytes are one document in an organization, until it is deleted.
         Index(
             "uq_documents_org_id_sha256",
@@ -67,6 +73,12 @@ class Document(Timestamped, Base):
             postgresql_where=text("deleted_at IS NULL"),
         ),
         Index("ix_documents_org_id_created_at_id", "org_id", "created_at", "id"),
+        Index("ix_documents_org_id_updated_at", "org_id", "updated_at"),
+        Index(
+            "ix_documents_expires_at",
+            "expires_at",
+            postgresql_where=text("expires_at IS NOT NULL AND deleted_at IS NULL"),
+        ),
         Index(
             "ix_documents_pending",
             "status",
@@ -83,11 +95,18 @@ class Document(Timestamped, Base):
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[bytes] = mapped_column(LargeBinary)
     title: Mapped[str | None] = mapped_column(Text)
+    version: Mapped[int] = mapped_column(default=1, server_default="1")
+    ready_version: Mapped[int] = mapped_column(default=0, server_default="0")
+    ready_filename: Mapped[str | None] = mapped_column(Text)
+    ready_media_type: Mapped[str | None] = mapped_column(Text)
 
     status: Mapped[DocumentStatus] = mapped_column(Text, default=DocumentStatus.QUEUED)
     stage: Mapped[IngestionStage | None] = mapped_column(Text)
     percent: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+    pages_done: Mapped[int] = mapped_column(default=0, server_default="0")
+    pages_total: Mapped[int | None]
     page_count: Mapped[int | None]
+    warning_count: Mapped[int] = mapped_column(default=0, server_default="0")
     chunk_count: Mapped[int] = mapped_column(default=0, server_default="0")
     generation: Mapped[int] = mapped_column(default=0, server_default="0")
     error_code: Mapped[str | None] = mapped_column(Text)
@@ -96,8 +115,13 @@ class Document(Timestamped, Base):
     lease_token: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
     lease_expires_at: Mapped[datetime | None]
     attempts: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+    checkpoint_chunks: Mapped[int] = mapped_column(default=0, server_default="0")
+    checkpoint_digest: Mapped[bytes | None] = mapped_column(LargeBinary)
+    # For an encrypted file, until it has been read. See `app/core/sealing.py`.
+    sealed_password: Mapped[bytes | None] = mapped_column(LargeBinary)
     queued_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    expires_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
 
 
@@ -116,6 +140,32 @@ class StoredPage(Base):
     text: Mapped[str] = mapped_column(Text)
     width: Mapped[float | None]
     height: Mapped[float | None]
+    source: Mapped[str] = mapped_column(Text, server_default="text_layer")
+    warnings: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
+
+
+class OcrPage(Timestamped, Base):
+    """A page that has no text of its own, while its document is being ingested.
+
+    `text` is NULL until the page was read. `headings` is flat: start, end and level of each.
+    """
+
+    __tablename__ = "ocr_pages"
+    __table_args__ = (
+        ForeignKeyConstraint(["org_id", "document_id"], ["documents.org_id", "documents.id"]),
+        Index("ix_ocr_pages_pending", "created_at", postgresql_where=text("text IS NULL")),
+    )
+
+    org_id: Mapped[UUID] = mapped_column(primary_key=True)
+    document_id: Mapped[UUID] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    text: Mapped[str | None] = mapped_column(Text)
+    headings: Mapped[list[int]] = mapped_column(ARRAY(Integer), server_default="{}")
+    warning: Mapped[str | None] = mapped_column(Text)
+    attempts: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+    lease_token: Mapped[int] = mapped_column(BigInteger, default=0, server_default="0")
+    lease_expires_at: Mapped[datetime | None]
 
 
 class StoredChunk(Base):

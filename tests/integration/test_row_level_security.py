@@ -16,6 +16,7 @@ from app.core.ids import new_id
 from app.core.jobs import JobSender
 from app.ingestion import indexing
 from app.ingestion.base import Chunk, Page
+from app.ingestion.checkpoints import Batch
 from app.ingestion.lease import Lease, LeaseLost, claim_next
 from app.migrations import downgrade, upgrade
 from app.models.spans import Span
@@ -103,8 +104,7 @@ async def index_one_chunk(db: Database, tenant: Tenant, words: str, *, token: in
             lease,
             space_id=space_id,
             title="",
-            pages=[Page(1, words)],
-            chunks=[chunk],
+            batch=Batch([Page(1, words)], [chunk]),
             vectors=np.eye(1, 8, dtype=np.float32),
         )
         await indexing.publish(session, lease, page_count=1, chunk_count=1)
@@ -207,12 +207,12 @@ async def test_claim_and_login_see_across_organizations(db: Database) -> None:
     claimed = set()
     for _ in range(2):
         async with db.system_transaction() as session:
-            lease = await claim_next(session)
+            lease = await claim_next(session, per_org=100)
         assert lease is not None
         claimed.add(lease.org_id)
     assert claimed == {a.org_id, b.org_id}
     async with db.system_transaction() as session:
-        assert await claim_next(session) is None
+        assert await claim_next(session, per_org=100) is None
 
 
 async def test_a_stale_fencing_token_writes_nothing(db: Database) -> None:
