@@ -1,21 +1,53 @@
-"""What flows through ingestion: pages and chunks."""
+"""What flows through ingestion: pages with their headings, and chunks."""
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 from app.models.spans import Span
+
+
+class TextSource(StrEnum):
+    """Where the text of a page came from. The report of a document shows it."""
+
+    TEXT_LAYER = "text_layer"  # what the file itself says, in any format
+    FORM_FIELDS = (
+        "form_fields"  # a PDF's page whose words are, mostly, what its form was filled with
+    )
+    OCR = "ocr"
+    NONE = "none"  # the page has no letter or digit
+
+
+@dataclass(frozen=True, slots=True)
+class Heading:
+    """A heading line. `start` and `end` are its code points in the text; level 1 is the highest."""
+
+    start: int
+    end: int
+    level: int
+    title: str
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     """One page of a document. `number` is 1-based; `text` is cleaned and is what gets stored.
 
-    Formats without pages are one page. Sizes are in PDF points, None where there is none.
+    Slides, sheets and chapters are pages; formats without any of them are one page. Sizes are in
+    PDF points, None where there is none. `headings` are in the order of the text and don't
+    overlap. `body_start` and `body_end` (None: the end) leave out running headers and footers.
+    `needs_ocr`: the page shows something, and its text has to be recognized in the picture of it.
+    `warnings` are sentences for the user on what could not be read; they quote nothing of the page.
     """
 
     number: int
     text: str
     width: float | None = None
     height: float | None = None
+    headings: tuple[Heading, ...] = ()
+    body_start: int = 0
+    body_end: int | None = None
+    source: TextSource = TextSource.TEXT_LAYER
+    needs_ocr: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

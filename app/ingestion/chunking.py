@@ -1,19 +1,14 @@
-"""Cut pages into passages of about the same number of tokens, at the best places there are."""
+"""Cut each section of a page into passages of about the same number of tokens."""
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 
 from app.core.tokens import Tokenizer
-from app.ingestion.base import Chunk, Page
+from app.ingestion.base import Chunk, Heading, Page
 from app.ingestion.boundaries import Boundaries, find_boundaries
-from app.ingestion.headings import (
-    Heading,
-    HeadingPath,
-    PlainHeadingFinder,
-    find_markdown_headings,
-)
-from app.ingestion.parsers.base import Markup
+from app.ingestion.headings import HeadingPath
 from app.models.spans import Span
 
 CHUNK_TOKENS = 200
@@ -26,12 +21,6 @@ _TOKENIZE_CHARACTERS = 20_000
 # How far from even parts a cut may go for a better place.
 _LEAST_SHARE, _MOST_SHARE = 0.6, 1.25
 
-# Made anew for each document: what a running header is shows over its pages.
-_HEADING_FINDERS: dict[Markup, Callable[[], Callable[[str], list[Heading]]]] = {
-    Markup.NONE: PlainHeadingFinder,
-    Markup.MARKDOWN: lambda: find_markdown_headings,
-}
-
 
 def chunk_pages(
     pages: Iterable[Page],
@@ -40,41 +29,61 @@ def chunk_pages(
     max_tokens: int,
     chunk_tokens: int = CHUNK_TOKENS,
     overlap_tokens: int = OVERLAP_TOKENS,
-    markup: Markup = Markup.NONE,
 ) -> Iterator[Chunk]:
-    """Yield the passages of a document in order; together they hold every character but spaces.
+    """Yield the passages of a document in order; together they hold every character but spaces
+    of the pages' bodies.
 
-    A passage lies within one page, so that a citation names it; a page is cut into even parts of
-    at most `chunk_tokens`, at headings, paragraphs, sentences, lines, spaces, in this order of
-    preference. Neighbors share up to `overlap_tokens`, but not across a heading or a page's end.
-    `token_count` is exact and never above `max_tokens`. Holds one page at a time.
+    A passage lies within one page, so that a citation names it, and within one section: headings
+    always begin one. A section that fits into the model is one passage; others are cut into even
+    parts of at most `chunk_tokens`, at paragraphs, sentences, lines, spaces, in this order of
+    preference, and never inside the row of a table that fits. Neighbors in a section share up to
+    `overlap_tokens`. `token_count` is exact and never above `max_tokens`. Holds one page at a time.
     """
     if not 0 <= overlap_tokens <= chunk_tokens // 2 or not 1 <= chunk_tokens <= max_tokens:
         raise ValueError("overlap_tokens must be at most half of chunk_tokens, that <= max_tokens")
-    find_headings = _HEADING_FINDERS[markup]()
     path = HeadingPath()
     ordinal = 0
     for page in pages:
-        headings = find_headings(page.text)
         cutter = _Cutter(
-            page.text,
-            headings,
+            page,
             tokenizer=tokenizer,
             chunk_tokens=chunk_tokens,
             overlap_tokens=overlap_tokens,
             max_tokens=max_tokens,
         )
-        entered = 0
-        for start, end, token_count in cutter.cut():
-            while entered < len(headings) and headings[entered].start <= start:
-                path.enter(headings[entered])
-                entered += 1
-            span = Span(page.number, start, end)
-            text = page.text[start:end]
-            yield Chunk(ordinal, text, (span,), str(path) or None, token_count)
-            ordinal += 1
-        for heading in headings[entered:]:
-            path.enter(heading)
+        for section in _find_sections(page):
+            for heading in section.headings:
+                path.enter(heading)
+            for start, end, token_count in cutter.cut(section.start, section.end):
+                span = Span(page.number, start, end)
+                text = page.text[start:end]
+                yield Chunk(ordinal, text, (span,), str(path) or None, token_count)
+                ordinal += 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Section:
+    """A stretch of a page's body, and the headings that it begins with: none if it goes on from
+    the page before. `end` is exclusive."""
+
+    start: int
+    end: int
+    headings: tuple[Heading, ...]
+
+
+def _find_sections(page: Page) -> Iterator[_Section]:
+    """Yield the sections of a page's body. Headings with nothing between them begin the same."""
+    body_end = len(page.text) if page.body_end is None else page.body_end
+    start, entered = page.body_start, list[Heading]()
+    for heading in page.headings:
+        if not page.body_start <= heading.start < body_end:
+            continue
+        last = entered[-1].end if entered else start
+        if page.text[last : heading.start].strip():
+            yield _Section(start, heading.start, tuple(entered))
+            start, entered = heading.start, []
+        entered.append(heading)
+    yield _Section(start, body_end, tuple(entered))
 
 
 class _Cutter:
@@ -82,42 +91,47 @@ class _Cutter:
 
     def __init__(
         self,
-        text: str,
-        headings: Sequence[Heading],
+        page: Page,
         *,
         tokenizer: Tokenizer,
         chunk_tokens: int,
         overlap_tokens: int,
         max_tokens: int,
     ) -> None:
-        self._text = text
+        self._text = page.text
         self._tokenizer = tokenizer
         self._chunk_tokens = chunk_tokens
         self._overlap_tokens = overlap_tokens
         self._max_tokens = max_tokens
         self._max_characters = chunk_tokens * MAX_CHARACTERS_PER_TOKEN
-        self._token_ends = _find_token_ends(text, tokenizer)
-        self._boundaries: Boundaries = find_boundaries(text, headings)
+        self._token_ends = _find_token_ends(page.text, tokenizer)
+        self._boundaries: Boundaries = find_boundaries(page.text, page.headings)
 
-    def cut(self) -> Iterator[tuple[int, int, int]]:
-        """Yield start, end and token count of each passage, in order; edges are never spaces."""
-        last = len(self._text.rstrip())
-        start = self._skip_spaces(0)
-        while start < last:
-            cut = self._find_cut(start, last)
-            end, token_count = self._fit(start, cut)
-            yield start, end, token_count
-            cut = self._skip_spaces(end)
-            start = self._step_back(start, cut) if cut < last else cut
+    def cut(self, start: int, end: int) -> Iterator[tuple[int, int, int]]:
+        """Yield start, end and token count of each passage of a section, in order.
+
+        Their edges are never spaces.
+        """
+        last = start + len(self._text[start:end].rstrip())
+        start = covered = self._skip_spaces(start)
+        while covered < last:
+            passage_end, token_count = self._fit(start, self._find_cut(start, last))
+            if passage_end <= covered and start < covered:
+                # What is shared with the passage before left no room for the row behind it.
+                start = covered
+                continue
+            yield start, passage_end, token_count
+            covered = self._skip_spaces(passage_end)
+            start = self._step_back(start, covered)
 
     def _find_cut(self, start: int, last: int) -> int:
         """Return where the passage that begins at start ends; spaces before it don't belong."""
+        if self._fits(start, last):
+            return last
         before = bisect_right(self._token_ends, start)
         rest = bisect_right(self._token_ends, last) - before
         furthest = start + self._max_characters
-        if rest <= self._chunk_tokens and last <= furthest:
-            return last
-        # Even parts, so that no page ends in a passage of a few words.
+        # Even parts, so that no section ends in a passage of a few words.
         parts = -(-rest // self._chunk_tokens)
         even = rest / max(parts, 1)
         low = self._token_end(before + int(even * _LEAST_SHARE), start)
@@ -128,7 +142,25 @@ class _Cutter:
         best = self._boundaries.find_best(max(low, start + 1), self._skip_spaces(high))
         if best is not None:
             return best
-        return self._find_space(max(low, start + 1), high) or max(high, start + 1)
+        cut = self._find_space(max(low, start + 1), high) or max(high, start + 1)
+        return self._spare_row(start, cut)
+
+    def _spare_row(self, start: int, cut: int) -> int:
+        """Move a cut that would break a row of a table before or behind it, unless it is too long.
+
+        Too long is a row that is no passage by itself.
+        """
+        row = self._boundaries.find_row(cut)
+        if row is None or not self._fits(*row):
+            return cut
+        row_start, row_end = row
+        return row_start if row_start > start else row_end
+
+    def _fits(self, start: int, end: int) -> bool:
+        """Say whether a stretch of the page can be one passage."""
+        ends = self._token_ends
+        token_count = bisect_right(ends, end) - bisect_right(ends, start)
+        return token_count <= self._max_tokens and end - start <= self._max_characters
 
     def _token_end(self, count: int, start: int) -> int:
         """Return where the first `count` tokens of the page end, at least `start`."""
@@ -153,13 +185,16 @@ class _Cutter:
         ends = self._tokenizer.token_ends(self._text[start:end])
         while len(ends) > self._max_tokens and end > start + 1:
             shorter = min(start + ends[self._max_tokens - 1], end - 1)
+            row = self._boundaries.find_row(shorter)
+            if row is not None and start < row[0] and self._fits(*row):
+                shorter = row[0]
             end = start + max(len(self._text[start:shorter].rstrip()), 1)
             ends = self._tokenizer.token_ends(self._text[start:end])
         return end, len(ends)
 
     def _step_back(self, start: int, cut: int) -> int:
         """Return where the passage after the cut begins: a little before it, at a boundary."""
-        if not self._overlap_tokens or self._boundaries.is_heading(cut):
+        if not self._overlap_tokens:
             return cut
         before = bisect_right(self._token_ends, cut) - self._overlap_tokens
         low = self._skip_spaces(self._token_end(before, start + 1))

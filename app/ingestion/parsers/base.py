@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from enum import StrEnum
 from pathlib import Path
 
 from app.core.errors import AppError
@@ -12,13 +11,6 @@ from app.ingestion.outcomes import OUTCOMES, IngestErrorCode, remedy_of
 
 MAX_PAGES = 5_000
 MAX_CHARACTERS = 20_000_000
-
-
-class Markup(StrEnum):
-    """How a document's text marks its headings."""
-
-    NONE = "none"
-    MARKDOWN = "markdown"
 
 
 class DocumentUnreadable(AppError):
@@ -44,33 +36,29 @@ class DocumentUnreadable(AppError):
 class ParsedDocument:
     """An open document. `title` comes from its own metadata, cleaned.
 
-    `pages()` reads the pages in order, numbered from 1, while the document is open; it raises
-    DocumentUnreadable for what only shows on the way: no text at all, or too much of it.
+    `pages()` reads the pages in order, numbered from 1, each with its headings, while the document
+    is open; it raises DocumentUnreadable for what only shows on the way, such as too much text.
+    Pages without any text are yielded like the others: whoever reads them says `no_text`.
     """
 
     title: str | None
     page_count: int
     pages: Callable[[], Iterator[Page]]
-    markup: Markup = Markup.NONE
 
 
-# Takes the file and the password for it, if the user gave one. Synchronous: run it in a thread.
-# Raises DocumentUnreadable on opening.
+# Takes the file and the password for it, if the user gave one. Synchronous, and runs in a process
+# of its own. Raises DocumentUnreadable on opening.
 Parser = Callable[[Path, str | None], AbstractContextManager[ParsedDocument]]
 
 
 def limit_text(pages: Iterator[Page]) -> Iterator[Page]:
-    """Pass pages on. Raises DocumentUnreadable: too_large past MAX_CHARACTERS, no_text at the end
-    of a document without a single letter or digit."""
-    characters, has_text = 0, False
+    """Pass pages on. Raises DocumentUnreadable (too_large) past MAX_CHARACTERS."""
+    characters = 0
     for page in pages:
         characters += len(page.text)
         if characters > MAX_CHARACTERS:
             raise too_large()
-        has_text = has_text or has_letters(page.text)
         yield page
-    if not has_text:
-        raise DocumentUnreadable(IngestErrorCode.NO_TEXT)
 
 
 def too_large() -> DocumentUnreadable:

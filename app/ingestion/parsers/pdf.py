@@ -1,8 +1,8 @@
 """PDF through pdfium, with pypdf as the second opinion on what pdfium can't read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 
@@ -10,13 +10,7 @@ import pypdfium2 as pdfium
 from pypdfium2 import raw as pdfium_c
 
 from app.ingestion.base import Page
-from app.ingestion.cleaning import (
-    Vocabulary,
-    clean_extracted,
-    clean_title,
-    has_hyphen_marks,
-    repair_hyphens,
-)
+from app.ingestion.cleaning import clean_title
 from app.ingestion.outcomes import IngestErrorCode
 from app.ingestion.parsers.base import (
     MAX_CHARACTERS,
@@ -27,20 +21,14 @@ from app.ingestion.parsers.base import (
     limit_text,
     too_large,
 )
-from app.ingestion.parsers.pdf_lines import is_scattered, rebuild_lines
-from app.ingestion.parsers.pypdf_reader import open_with_pypdf, read_with_pypdf
+from app.ingestion.parsers.pdf_assembly import PageAssembler
+from app.ingestion.parsers.pdf_forms import enable_forms
+from app.ingestion.parsers.pdf_page import UNREADABLE, RawPage, read_page
 
 # pdfium keeps a page's objects until the document is closed, so memory would grow with the file.
 WINDOW_PAGES = 100
 # pdfium is not thread-safe, not even for two different documents.
 _PDFIUM_LOCK = Lock()
-
-
-@dataclass(frozen=True, slots=True)
-class _RawPage:
-    text: str
-    width: float | None
-    height: float | None
 
 
 @contextmanager
@@ -56,7 +44,7 @@ def open_pdf(path: Path, password: str | None = None) -> Iterator[ParsedDocument
     except pdfium.PdfiumError as error:
         if error.err_code == pdfium_c.FPDF_ERR_PASSWORD:
             raise _locked(password) from error
-        yield open_with_pypdf(path, password)
+        yield _open_with_pypdf(path, password)
         return
     check_page_count(page_count)
     yield ParsedDocument(
@@ -94,8 +82,22 @@ def _read_title(pdf: pdfium.PdfDocument) -> str | None:
         return None
 
 
+def _open_with_pypdf(path: Path, password: str | None) -> ParsedDocument:
+    """Open a PDF that pdfium refuses, and read all of it at once. Raises DocumentUnreadable."""
+    # Slow to import, and hardly ever needed.
+    from app.ingestion.parsers.pypdf_reader import read_damaged  # noqa: PLC0415
+
+    title, texts = read_damaged(path, password)
+    blank = [RawPage("") for _ in texts]
+    return ParsedDocument(
+        title=title,
+        page_count=len(texts),
+        pages=lambda: limit_text(_assemble_with_texts(blank, texts)),
+    )
+
+
 def _read_pages(path: Path, password: str | None, page_count: int) -> Iterator[Page]:
-    """Yield pdfium's pages; or pypdf's, if there is not one letter in all of pdfium's."""
+    """Yield pdfium's pages; with pypdf's text, if there is not one letter in all of pdfium's."""
     textless: list[Page] = []
     has_text = False
     for page in _read_with_pdfium(path, password, page_count):
@@ -107,68 +109,51 @@ def _read_pages(path: Path, password: str | None, page_count: int) -> Iterator[P
             yield from textless
         yield page
     if not has_text:
-        yield from read_with_pypdf(path, password) or textless
+        yield from _try_pypdf(path, password, textless)
+
+
+def _try_pypdf(path: Path, password: str | None, textless: list[Page]) -> Iterator[Page]:
+    """Yield the pages with what text pypdf finds on them."""
+    from app.ingestion.parsers.pypdf_reader import read_textless  # noqa: PLC0415
+
+    raws = [
+        RawPage("", page.width, page.height, needs_ocr=page.needs_ocr, warnings=page.warnings)
+        for page in textless
+    ]
+    yield from _assemble_with_texts(raws, read_textless(path, password))
+
+
+def _assemble_with_texts(raws: Sequence[RawPage], texts: Sequence[str | None]) -> Iterator[Page]:
+    """Make pages of pypdf's texts; it may have read fewer than there are."""
+    filled = list(raws)
+    for index, (raw, text) in enumerate(zip(raws, texts, strict=False)):
+        if text is None:
+            filled[index] = replace(raw, warnings=raw.warnings or (UNREADABLE,))
+        elif has_letters(text):
+            filled[index] = replace(raw, text=text, needs_ocr=False, warnings=())
+    assembler = PageAssembler()
+    for start in range(0, len(filled), WINDOW_PAGES):
+        yield from assembler.assemble(filled[start : start + WINDOW_PAGES], first_number=start + 1)
 
 
 def _read_with_pdfium(path: Path, password: str | None, page_count: int) -> Iterator[Page]:
-    vocabulary = Vocabulary()
+    assembler = PageAssembler()
     for start in range(0, page_count, WINDOW_PAGES):
         window = _read_window(path, password, start, min(start + WINDOW_PAGES, page_count))
-        # All of the window's words before its first repair: a split word is often whole later on.
-        vocabulary.add(raw.text for raw in window)
-        for number, raw in enumerate(window, start + 1):
-            text = raw.text
-            if has_hyphen_marks(text):
-                text = repair_hyphens(text, vocabulary)
-            yield Page(number, clean_extracted(text), raw.width, raw.height)
+        yield from assembler.assemble(window, first_number=start + 1)
 
 
-def _read_window(path: Path, password: str | None, start: int, stop: int) -> list[_RawPage]:
+def _read_window(path: Path, password: str | None, start: int, stop: int) -> list[RawPage]:
     """Read pages start to stop (0-based, stop exclusive). A page that fails is an empty page."""
     pages, characters = [], 0
     try:
         with _PDFIUM_LOCK, _open(path, password) as pdf:
+            enable_forms(pdf)
             for index in range(start, stop):
-                pages.append(_read_page(pdf, index))
+                pages.append(read_page(pdf, index))
                 characters += len(pages[-1].text)
                 if characters > MAX_CHARACTERS:
                     raise too_large()
     except pdfium.PdfiumError as error:
         raise DocumentUnreadable(IngestErrorCode.CORRUPT) from error
     return pages
-
-
-def _read_page(pdf: pdfium.PdfDocument, index: int) -> _RawPage:
-    try:
-        page = pdf.get_page(index)
-    except pdfium.PdfiumError:
-        return _RawPage("", None, None)
-    try:
-        width, height = page.get_size()
-        return _RawPage(_read_text(page), width, height)
-    finally:
-        page.close()
-
-
-def _read_text(page: pdfium.PdfPage) -> str:
-    """Read what lies within the page's box, in the order in which the page draws it.
-
-    By box rather than by range: it keeps superscripts on their line and leaves out what lies off
-    the page. A page with a broken box has nothing inside it, so the range is the fallback.
-    """
-    try:
-        text_page = page.get_textpage()
-    except pdfium.PdfiumError:
-        return ""
-    try:
-        by_range: str = text_page.get_text_range()
-        rebuilt = rebuild_lines(text_page) if is_scattered(by_range) else by_range
-        # Hardly fewer lines: the letters really stand apart, as on a map or a chess board.
-        if rebuilt.count("\n") < by_range.count("\n") / 2:
-            return rebuilt
-        by_box: str = text_page.get_text_bounded()
-        return by_box if has_letters(by_box) else by_range
-    except pdfium.PdfiumError:
-        return ""
-    finally:
-        text_page.close()

@@ -11,15 +11,14 @@ from pathlib import Path
 from pypdf import Configuration, PdfReader, apply_configuration
 from pypdf.errors import DependencyError, FileNotDecryptedError, PyPdfError, WrongPasswordError
 
-from app.ingestion.base import Page
-from app.ingestion.cleaning import clean_extracted, clean_title
+from app.ingestion.cleaning import clean_title
 from app.ingestion.outcomes import IngestErrorCode
 from app.ingestion.parsers.base import (
+    MAX_CHARACTERS,
     DocumentUnreadable,
-    ParsedDocument,
     check_page_count,
     has_letters,
-    limit_text,
+    too_large,
 )
 
 # A file gets here by being damaged or hostile, so pypdf's own limits are cut to what text needs.
@@ -62,32 +61,31 @@ _FAILURES = (
 )
 
 
-def open_with_pypdf(path: Path, password: str | None) -> ParsedDocument:
-    """Open a PDF that pdfium refuses. Reads all of it at once.
+def read_damaged(path: Path, password: str | None) -> tuple[str | None, list[str | None]]:
+    """Read a PDF that pdfium refuses. Returns its title, cleaned, and the raw text of its pages.
 
-    Raises DocumentUnreadable: corrupt, encrypted or wrong_password, too_many_pages, timed_out.
+    None stands for a page that fails. Raises DocumentUnreadable: corrupt, encrypted or
+    wrong_password, too_many_pages, timed_out.
     """
     try:
         with _reader(path, password) as reader:
             check_page_count(len(reader.pages))
             title = clean_title(reader.metadata.title if reader.metadata else None)
-            pages = list(_read_pages(reader))
+            return title, list(_read_texts(reader))
     except FileNotDecryptedError as error:
         code = IngestErrorCode.ENCRYPTED if password is None else IngestErrorCode.WRONG_PASSWORD
         raise DocumentUnreadable(code) from error
     except _FAILURES as error:
         raise DocumentUnreadable(IngestErrorCode.CORRUPT) from error
-    return ParsedDocument(title, len(pages), lambda: limit_text(iter(pages)))
 
 
-def read_with_pypdf(path: Path, password: str | None) -> list[Page]:
-    """Read a PDF in which pdfium found no text. Returns no pages if pypdf finds none either."""
+def read_textless(path: Path, password: str | None) -> list[str | None]:
+    """Read a PDF in which pdfium found no text: the raw text of its pages, as far as it got."""
     try:
         with _reader(path, password) as reader:
-            pages = list(_read_pages(reader, probe=True))
+            return list(_read_texts(reader, probe=True))
     except (*_FAILURES, DocumentUnreadable):
         return []
-    return pages if any(has_letters(page.text) for page in pages) else []
 
 
 @contextmanager
@@ -101,18 +99,23 @@ def _reader(path: Path, password: str | None) -> Iterator[PdfReader]:
         yield reader
 
 
-def _read_pages(reader: PdfReader, *, probe: bool = False) -> Iterator[Page]:
-    """Yield the pages; a page that fails is empty. With `probe`, stop where no text is in sight."""
+def _read_texts(reader: PdfReader, *, probe: bool = False) -> Iterator[str | None]:
+    """Yield the pages' texts. With `probe`, stop where no text is in sight."""
     deadline = time.monotonic() + _BUDGET_S
     has_text = False
+    characters = 0
     for number, page in enumerate(reader.pages, 1):
         if time.monotonic() > deadline:
             raise DocumentUnreadable(IngestErrorCode.TIMED_OUT)
         if probe and not has_text and number > _PROBE_PAGES:
             return
         try:
-            text = clean_extracted(page.extract_text())
+            text = page.extract_text()
         except _FAILURES:
-            text = ""
+            yield None
+            continue
+        characters += len(text)
+        if characters > MAX_CHARACTERS:
+            raise too_large()
         has_text = has_text or has_letters(text)
-        yield Page(number, text)
+        yield text

@@ -1,8 +1,8 @@
-"""Headings of Markdown and of a PDF's plain text."""
+"""Headings of Markdown and of plain text."""
 
 import pytest
 
-from app.ingestion.headings import HeadingPath, PlainHeadingFinder, find_markdown_headings
+from app.ingestion.headings import HeadingPath, find_markdown_headings, find_plain_headings
 
 MARKDOWN = """---
 title: not a heading
@@ -53,7 +53,7 @@ def test_a_heading_closes_those_of_its_level_and_below() -> None:
     ],
 )
 def test_headings_of_reports_are_told_by_their_words(line: str) -> None:
-    assert [h.title for h in PlainHeadingFinder()(f"Before\n{line}\nAfter")] == [line]
+    assert [h.title for h in find_plain_headings(f"Before\n{line}\nAfter")] == [line]
 
 
 @pytest.mark.parametrize(
@@ -63,30 +63,43 @@ def test_headings_of_reports_are_told_by_their_words(line: str) -> None:
         "Note 5. Goodwill .......... 61",
         "Items sold rose by 5 %",
         "Note that this is text.",
+        "Part II, Item 1A, Risk Factors on pages 172-173 of this Form",
         "Part of the plan",
     ],
 )
 def test_contents_entries_and_sentences_are_no_headings(line: str) -> None:
-    assert PlainHeadingFinder()(f"Before\n{line}\nAfter") == []
+    assert find_plain_headings(f"Before\n{line}\nAfter") == []
 
 
-def test_a_line_set_like_a_title_names_its_page_and_parts() -> None:
+def test_a_line_set_like_a_title_is_a_heading_behind_a_blank_line() -> None:
     text = (
-        "Statement of Cash Flows\n3M Company and Subsidiaries\n(Millions) 2018 2017\n"
+        "Statement of Cash Flows\nAcme Company and Subsidiaries\n(Millions) 2018 2017\n\n"
         "Cash Flows from Operating Activities\nNet Income 5,363 4,869\n"
-        "Cash Flows from Investing Activities\nPurchases of Property and\nPlant Equipment 12 14"
+        "Cash Flows from Investing Activities\nPurchases and Sales of Property 12 14"
     )
-    assert [(h.level, h.title) for h in PlainHeadingFinder()(text)] == [
-        (4, "Statement of Cash Flows"),
+    found = find_plain_headings(text)
+    assert [(h.level, h.title) for h in found] == [
+        (5, "Statement of Cash Flows, Acme Company and Subsidiaries"),
         (5, "Cash Flows from Operating Activities"),
-        (5, "Cash Flows from Investing Activities, Purchases of Property and"),
+    ]
+    assert [text[h.start : h.end].splitlines()[0] for h in found] == [
+        "Statement of Cash Flows",
+        "Cash Flows from Operating Activities",
     ]
 
 
-def test_running_headers_stop_being_headings() -> None:
-    finder = PlainHeadingFinder()
-    found = [finder("Annual Report\nText of the page goes on here.") for _ in range(5)]
-    assert [len(headings) for headings in found] == [1, 1, 1, 0, 0]
+def test_many_titles_in_a_row_are_a_list() -> None:
+    names = ["Ada Lovelace", "Grace Hopper", "Mary Shelley", "Jane Austen"]
+    assert find_plain_headings("\n".join(names)) == []
+    assert len(find_plain_headings("\n".join(names[:3]))) == 1
+
+
+def test_only_the_body_of_a_page_is_searched() -> None:
+    text = "Annual Report\n\nNote 5. Goodwill\nText.\n\nOther Matters"
+    start, end = text.index("Note"), text.index("Other") - 1
+    assert [(h.start, h.title) for h in find_plain_headings(text, start, end)] == [
+        (start, "Note 5. Goodwill")
+    ]
 
 
 def test_hostile_lines_are_searched_in_linear_time() -> None:
