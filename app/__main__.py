@@ -129,6 +129,8 @@ def _worker(settings: Settings) -> int:
             *("-m", "celery", "--quiet", "-A", "worker.celery_app", "worker"),
             *("--loglevel=WARNING", f"--concurrency={settings.worker_concurrency}"),
             *("--without-gossip", "--without-mingle"),
+            # Tells the workers of one machine apart.
+            f"--hostname={settings.worker_queues.replace(',', '-')}@%h",
         ],
     )
 

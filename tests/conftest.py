@@ -15,7 +15,7 @@ from app.local.postgres import Postgres
 from app.local.redis import Redis
 from app.main import create_app
 from app.migrations import upgrade
-from app.resources import Resources
+from app.resources import Resources, make_ingester
 from tests.people import Person, register
 
 # Nothing here has to survive a power cut.
@@ -89,7 +89,7 @@ def resources(app: FastAPI) -> Resources:
 
 @pytest.fixture(scope="session")
 def ingester(resources: Resources) -> Ingester:
-    return Ingester(resources.db, resources.storage, resources.embedder, resources.models.embedding)
+    return make_ingester(resources)
 
 
 @pytest.fixture

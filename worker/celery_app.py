@@ -25,11 +25,12 @@ from worker import runtime
 log = structlog.get_logger(__name__)
 
 settings = Settings()
+_jobs = [JobName(name) for name in settings.worker_queues.split(",")]
 celery_app = Celery(
     "footnote", broker=celery_broker_url(settings.redis_url), include=["worker.tasks"]
 )
 celery_app.conf.update(
-    task_queues=[Queue(job) for job in JobName],
+    task_queues=[Queue(job) for job in _jobs],
     task_acks_late=True,
     task_reject_on_worker_lost=True,
     task_ignore_result=True,
@@ -82,7 +83,9 @@ def _announce(**_: Any) -> None:
 
 @heartbeat_sent.connect
 def _beat(**_: Any) -> None:
-    """Tell the API's readiness check that a worker lives."""
+    """Tell the API's readiness check that a worker lives who ingests documents."""
+    if JobName.INGEST not in _jobs:
+        return
     try:
         with Redis.from_url(settings.redis_url, socket_timeout=1) as redis:
             redis.set(WORKER_HEARTBEAT_KEY, "1", ex=WORKER_HEARTBEAT_TTL_S)

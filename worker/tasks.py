@@ -1,25 +1,30 @@
 """One short task for each JobName, without arguments: it asks Postgres what there is to do."""
 
+import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 from app.core.jobs import JobName
-from app.documents.library import purge_next
-from app.ingestion.pipeline import Ingester, ingest_next
-from app.resources import Resources
+from app.documents.deletion import purge_next
+from app.ingestion.pipeline import ingest_next
+from app.ingestion.recognition import Recognizer, recognize_next
+from app.resources import Resources, make_ingester
 from worker.celery_app import celery_app
 from worker.runtime import get_runtime
 
-# A wake-up works on at most so many documents; then it rings again, so that others get their turn.
-_MAX_PER_WAKE_UP = 20
+# A wake-up works for so long; then it rings again, so that others get their turn, and long before
+# the time limit of a task.
+_WAKE_UP_S = 300.0
 
 
 @celery_app.task(name=JobName.INGEST)
 def ingest() -> None:
-    _repeat(
-        JobName.INGEST,
-        lambda r: ingest_next(Ingester(r.db, r.storage, r.embedder, r.models.embedding)),
-    )
+    _repeat(JobName.INGEST, lambda r: ingest_next(make_ingester(r)))
+
+
+@celery_app.task(name=JobName.OCR)
+def ocr() -> None:
+    _repeat(JobName.OCR, _recognize_next)
 
 
 @celery_app.task(name=JobName.PURGE)
@@ -27,10 +32,18 @@ def purge() -> None:
     _repeat(JobName.PURGE, lambda r: purge_next(r.db, r.storage))
 
 
+async def _recognize_next(resources: Resources) -> bool:
+    if resources.ocr is None:
+        return False
+    r = resources
+    return await recognize_next(Recognizer(r.db, r.storage, r.sealer, resources.ocr))
+
+
 def _repeat(job: JobName, step: Callable[[Resources], Coroutine[Any, Any, bool]]) -> None:
     """Call `step` until it finds nothing more to do."""
     runtime = get_runtime()
-    for _ in range(_MAX_PER_WAKE_UP):
-        if not runtime.run(step(runtime.resources)):
+    stop_at = time.monotonic() + _WAKE_UP_S
+    while runtime.run(step(runtime.resources)):
+        if time.monotonic() > stop_at:
+            runtime.run(runtime.resources.jobs.send(job))
             return
-    runtime.run(runtime.resources.jobs.send(job))

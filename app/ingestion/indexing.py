@@ -7,28 +7,32 @@ table and inserted from there.
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import text
+from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.db import get_driver
 from app.core.ids import new_id
 from app.ingestion.base import Chunk, Page
-from app.ingestion.lease import Lease, hold
+from app.ingestion.checkpoints import Batch
+from app.ingestion.lease import Checkpoint, Lease, hold
+from app.ingestion.outcomes import OUTCOMES, IngestErrorCode
 from app.llm.base import FloatMatrix
-from app.models.documents import IngestionStage
 from app.models.spans import flatten_spans
 
 _STAGING = """
     CREATE TEMPORARY TABLE IF NOT EXISTS staged_pages
-        (number integer, text text, width float8, height float8) ON COMMIT DELETE ROWS;
+        (number integer, text text, width float8, height float8, source text, warnings text[])
+        ON COMMIT DELETE ROWS;
     CREATE TEMPORARY TABLE IF NOT EXISTS staged_chunks
         (id uuid, ordinal integer, text text, spans integer[], page_start integer,
          page_end integer, heading text, token_count integer, embedding halfvec)
         ON COMMIT DELETE ROWS;
 """
 _INSERT_PAGES = text("""
-    INSERT INTO pages (org_id, document_id, generation, number, text, width, height)
-    SELECT :org_id, :document_id, :generation, number, text, width, height FROM staged_pages
+    INSERT INTO pages (org_id, document_id, generation, number, text, width, height, source,
+                       warnings)
+    SELECT :org_id, :document_id, :generation, number, text, width, height, source, warnings
+    FROM staged_pages
 """)
 _INSERT_CHUNKS = text("""
     INSERT INTO chunks (org_id, id, document_id, generation, ordinal, text, spans, page_start,
@@ -45,17 +49,42 @@ _INSERT_EMBEDDINGS = text("""
     SELECT :space_id, :org_id, id, :document_id, :generation, embedding FROM staged_chunks
 """)
 _ENSURE_SPACE = text("SELECT ensure_embedding_space(:provider, :model, :dimensions)")
-_PROGRESS = text("""
-    UPDATE documents SET stage = :stage, percent = :percent, page_count = :page_count,
-        title = :title, updated_at = now()
+_REPORT_PAGES = text("""
+    UPDATE documents SET pages_total = :total, updated_at = now()
+    WHERE org_id = :org_id AND id = :id AND lease_token = :token
+""")
+# A batch that is committed is progress: the attempts begin to count anew.
+_REACH_CHECKPOINT = text("""
+    UPDATE documents SET stage = 'embedding', title = :title, pages_done = :pages_done,
+        pages_total = :pages_total, attempts = 0, updated_at = now(),
+        percent = greatest(percent, least(99, 100 * :pages_done / greatest(:pages_total, 1))),
+        checkpoint_chunks = :checkpoint_chunks, checkpoint_digest = :checkpoint_digest
+    WHERE org_id = :org_id AND id = :id AND lease_token = :token
+""")
+_FORGET_CHECKPOINT = text("""
+    UPDATE documents SET checkpoint_chunks = 0, checkpoint_digest = NULL, percent = 0,
+        pages_done = 0, updated_at = now()
     WHERE org_id = :org_id AND id = :id AND lease_token = :token
 """)
 _PUBLISH = text("""
     UPDATE documents SET status = 'ready', stage = NULL, percent = 100, generation = :generation,
         chunk_count = :chunk_count, page_count = :page_count, attempts = 0, error_code = NULL,
-        error_message = NULL, lease_expires_at = NULL, updated_at = now()
+        error_message = NULL, lease_expires_at = NULL, updated_at = now(),
+        pages_done = :page_count, pages_total = :page_count, checkpoint_chunks = 0,
+        checkpoint_digest = NULL, sealed_password = NULL, ready_version = version,
+        ready_filename = filename, ready_media_type = media_type,
+        warning_count = (SELECT count(*) FROM pages p
+                         WHERE p.org_id = :org_id AND p.document_id = :id
+                           AND p.generation = :generation AND p.warnings <> '{}')
     WHERE org_id = :org_id AND id = :id AND lease_token = :token
 """)
+_FAIL = text("""
+    UPDATE documents SET status = 'failed', stage = NULL, error_code = :code,
+        error_message = :message, lease_expires_at = NULL, sealed_password = NULL,
+        updated_at = now()
+    WHERE org_id = :org_id AND id = :id AND lease_token = :token
+""")
+_DELETE_OCR_PAGES = text("DELETE FROM ocr_pages WHERE org_id = :org_id AND document_id = :id")
 _COUNT_LEXEMES = text("SELECT count_lexemes(:org_id, :document_id, :generation, :sign)")
 _CHUNK_TABLES = ("chunk_embeddings", "chunks", "pages")
 
@@ -72,35 +101,40 @@ async def discard_other_generations(session: AsyncSession, lease: Lease, *, keep
     """Delete the document's chunks of every generation but `keep`. Raises LeaseLost."""
     await hold(session, lease)
     for table in _CHUNK_TABLES:
-        await session.execute(
-            text(
-                f"DELETE FROM {table} WHERE org_id = :org_id AND document_id = :id"  # noqa: S608
-                " AND generation <> :keep"  # table names from the constant above
-            ),
-            {"org_id": lease.org_id, "id": lease.document_id, "keep": keep},
-        )
+        await session.execute(_delete_others(table), _others_key(lease, keep))
 
 
-async def report_progress(
+async def report_pages(session: AsyncSession, lease: Lease, *, total: int) -> None:
+    """Tell how many pages there are. Raises LeaseLost."""
+    await hold(session, lease)
+    await session.execute(_REPORT_PAGES, {**lease.key, "total": total})
+
+
+async def reach_checkpoint(
     session: AsyncSession,
     lease: Lease,
+    reached: Checkpoint,
     *,
-    stage: IngestionStage,
-    percent: int,
-    page_count: int | None,
-    title: str | None,
+    title: str,
+    pages_done: int,
+    pages_total: int,
 ) -> None:
-    await hold(session, lease)
+    """Record how far the generation in the making is, with what `insert_batch` adds to it."""
     await session.execute(
-        _PROGRESS,
+        _REACH_CHECKPOINT,
         {
             **lease.key,
-            "stage": stage,
-            "percent": percent,
-            "page_count": page_count,
+            "checkpoint_chunks": reached.chunks,
+            "checkpoint_digest": reached.digest,
             "title": title,
+            "pages_done": pages_done,
+            "pages_total": pages_total,
         },
     )
+
+
+async def forget_checkpoint(session: AsyncSession, lease: Lease) -> None:
+    await session.execute(_FORGET_CHECKPOINT, lease.key)
 
 
 async def insert_batch(
@@ -109,28 +143,33 @@ async def insert_batch(
     *,
     space_id: int,
     title: str,
-    pages: Sequence[Page],
-    chunks: Sequence[Chunk],
+    batch: Batch,
     vectors: FloatMatrix,
 ) -> None:
     """Add pages and embedded chunks to the generation in the making. Raises LeaseLost."""
+    await insert_pages(session, lease, batch.pages)
+    connection = await get_driver(session)
+    records = _chunk_records(batch.chunks, vectors)
+    await connection.copy_records_to_table("staged_chunks", records=records)
+    target = {**_document_key(lease), "generation": lease.generation + 1}
+    await session.execute(_INSERT_CHUNKS, {**target, "title": title})
+    await session.execute(_INSERT_EMBEDDINGS, {**target, "space_id": space_id})
+
+
+async def insert_pages(session: AsyncSession, lease: Lease, pages: Sequence[Page]) -> None:
+    """Add pages to the generation in the making. Raises LeaseLost."""
     await hold(session, lease)
     connection = await get_driver(session)
     await connection.execute(_STAGING)
-    await connection.copy_records_to_table(
-        "staged_pages", records=[(p.number, p.text, p.width, p.height) for p in pages]
-    )
-    await connection.copy_records_to_table("staged_chunks", records=_chunk_records(chunks, vectors))
+    await connection.copy_records_to_table("staged_pages", records=map(_page_record, pages))
     target = {**_document_key(lease), "generation": lease.generation + 1}
     await session.execute(_INSERT_PAGES, target)
-    await session.execute(_INSERT_CHUNKS, {**target, "title": title})
-    await session.execute(_INSERT_EMBEDDINGS, {**target, "space_id": space_id})
 
 
 async def publish(
     session: AsyncSession, lease: Lease, *, page_count: int, chunk_count: int
 ) -> None:
-    """Make the new generation the one that readers see, at once. Raises LeaseLost."""
+    """Make the new generation and its version what readers see, at once. Raises LeaseLost."""
     generation = lease.generation + 1
     await hold(session, lease)
     for counted, sign in ((lease.generation, -1), (generation, 1)):
@@ -138,6 +177,7 @@ async def publish(
             _COUNT_LEXEMES, {**_document_key(lease), "generation": counted, "sign": sign}
         )
     await discard_other_generations(session, lease, keep=generation)
+    await session.execute(_DELETE_OCR_PAGES, lease.key)
     await session.execute(
         _PUBLISH,
         {
@@ -149,8 +189,39 @@ async def publish(
     )
 
 
+async def fail(session: AsyncSession, lease: Lease, *, code: IngestErrorCode, message: str) -> None:
+    """Record the end of a document that can't be made ready. Raises LeaseLost.
+
+    Where a retry can help, it goes on from the checkpoint. Otherwise the chunks in the making go,
+    and the pages stay for the report.
+    """
+    await hold(session, lease)
+    if not OUTCOMES[code].is_retryable:
+        for table in ("chunk_embeddings", "chunks"):
+            await session.execute(_delete_others(table), _others_key(lease, lease.generation))
+        await session.execute(_DELETE_OCR_PAGES, lease.key)
+        await forget_checkpoint(session, lease)
+    await session.execute(_FAIL, {**lease.key, "code": code, "message": message})
+
+
 def _document_key(lease: Lease) -> dict[str, Any]:
     return {"org_id": lease.org_id, "document_id": lease.document_id}
+
+
+def _others_key(lease: Lease, keep: int) -> dict[str, object]:
+    return {"org_id": lease.org_id, "id": lease.document_id, "keep": keep}
+
+
+def _delete_others(table: str) -> TextClause:
+    """`table` is a name of this module's, never a caller's."""
+    return text(
+        f"DELETE FROM {table} WHERE org_id = :org_id AND document_id = :id"  # noqa: S608
+        " AND generation <> :keep"
+    )
+
+
+def _page_record(page: Page) -> tuple[Any, ...]:
+    return (page.number, page.text, page.width, page.height, page.source, list(page.warnings))
 
 
 def _chunk_records(chunks: Sequence[Chunk], vectors: FloatMatrix) -> Iterable[tuple[Any, ...]]:

@@ -6,39 +6,51 @@ whose document was deleted or taken over, then writes nothing.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import Row, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
 
 from app.core.db import Database
+from app.core.metrics import INGESTION_OUTCOMES
+from app.ingestion.outcomes import IngestErrorCode, remedy_of
 
 log = structlog.get_logger(__name__)
 
 LEASE_S = 30
 HEARTBEAT_S = 8
 MAX_ATTEMPTS = 3
+_POISON = {
+    "max_attempts": MAX_ATTEMPTS,
+    "code": IngestErrorCode.POISON_DOCUMENT,
+    "message": remedy_of(IngestErrorCode.POISON_DOCUMENT),
+}
 
+# Claims come one after the other, so that two of them can't both take an organization's last place.
+_LOCK_CLAIMS = text("SELECT pg_advisory_xact_lock(7330402110)")
 # The organization with the fewest documents in work comes first, so that one with a thousand
-# files does not hold up another's one.
+# files does not hold up another's one. A document that waits for text recognition has no lease.
 _CLAIM = text(f"""
-    UPDATE documents SET status = 'processing', stage = 'parsing', percent = 0,
-        lease_token = lease_token + 1, lease_expires_at = now() + interval '{LEASE_S} seconds',
-        attempts = attempts + 1, updated_at = now()
+    UPDATE documents SET status = 'processing', stage = 'parsing', lease_token = lease_token + 1,
+        lease_expires_at = now() + interval '{LEASE_S} seconds', attempts = attempts + 1,
+        updated_at = now()
     WHERE (org_id, id) = (
         SELECT d.org_id, d.id FROM documents d
         LEFT JOIN (SELECT org_id, count(*) AS running FROM documents
-                   WHERE status = 'processing' GROUP BY org_id) p ON p.org_id = d.org_id
-        WHERE d.status = 'queued'
+                   WHERE status = 'processing' AND lease_expires_at IS NOT NULL
+                   GROUP BY org_id) p ON p.org_id = d.org_id
+        WHERE d.status = 'queued' AND coalesce(p.running, 0) < :per_org
         ORDER BY coalesce(p.running, 0), d.queued_at, d.id
         LIMIT 1 FOR UPDATE OF d SKIP LOCKED)
-    RETURNING org_id, id, filename, media_type, lease_token, generation
+    RETURNING org_id, id, filename, media_type, version, lease_token, generation,
+        checkpoint_chunks, checkpoint_digest, sealed_password
 """)  # noqa: S608  # a constant
 _RENEW = text(f"""
     UPDATE documents SET lease_expires_at = now() + interval '{LEASE_S} seconds'
@@ -49,15 +61,55 @@ _HOLD = text("""
     WHERE org_id = :org_id AND id = :id AND lease_token = :token AND status = 'processing'
     FOR UPDATE
 """)
+_LET_GO = """
+    UPDATE documents SET stage = NULL, lease_expires_at = NULL, updated_at = now(),
+        status = CASE WHEN attempts >= :max_attempts THEN 'failed' ELSE 'queued' END,
+        error_code = CASE WHEN attempts >= :max_attempts THEN :code END,
+        error_message = CASE WHEN attempts >= :max_attempts THEN :message END,
+        sealed_password = CASE WHEN attempts < :max_attempts THEN sealed_password END
+    WHERE status = 'processing' AND {which}
+    RETURNING id, status
+"""
+_LET_GO_EXPIRED = text(_LET_GO.format(which="lease_expires_at < now()"))
+_LET_GO_ONE = text(_LET_GO.format(which="org_id = :org_id AND id = :id AND lease_token = :token"))
+_GIVE_WAY = text("""
+    UPDATE documents SET status = 'queued', stage = NULL, lease_expires_at = NULL,
+        attempts = greatest(attempts - 1, 0), updated_at = now()
+    WHERE org_id = :org_id AND id = :id AND lease_token = :token AND status = 'processing'
+""")
+# A wake-up takes a moment; one that waits for longer waits for a place.
+_OTHERS_WAIT = text("""
+    SELECT EXISTS (
+        SELECT FROM documents d
+        WHERE d.status = 'queued' AND d.org_id <> :org_id
+          AND d.updated_at < now() - interval '2 seconds'
+          AND NOT EXISTS (SELECT FROM documents r WHERE r.org_id = d.org_id
+                          AND r.status = 'processing' AND r.lease_expires_at IS NOT NULL))
+""")
 _REQUEUE_ALL = text("""
-    UPDATE documents SET status = 'queued', stage = NULL, percent = 0, lease_expires_at = NULL,
+    UPDATE documents SET status = 'queued', stage = NULL, lease_expires_at = NULL,
         attempts = greatest(attempts - 1, 0), updated_at = now()
     WHERE status = 'processing'
+""")
+_RELEASE_OCR_PAGES = text("""
+    UPDATE ocr_pages SET lease_expires_at = NULL, attempts = greatest(attempts - 1, 0)
+    WHERE text IS NULL AND lease_expires_at IS NOT NULL
 """)
 
 
 class LeaseLost(Exception):
     """Somebody else owns the document now, or it is being deleted: stop and write nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """What is committed of the generation in the making: `chunks` many, and what they are made of.
+
+    `digest` is that of `app/ingestion/checkpoints.py`, None when nothing is committed.
+    """
+
+    chunks: int = 0
+    digest: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,27 +122,69 @@ class Lease:
     media_type: str
     token: int
     generation: int
+    version: int = 1
+    checkpoint: Checkpoint = Checkpoint()
+    sealed_password: bytes | None = None
 
     @property
     def key(self) -> dict[str, object]:
         return {"org_id": self.org_id, "id": self.document_id, "token": self.token}
 
 
-async def claim_next(session: AsyncSession) -> Lease | None:
+async def claim_next(session: AsyncSession, *, per_org: int) -> Lease | None:
     """Claim the next queued document, fair between organizations; None when there is none.
 
-    Needs a system transaction. Two workers never get the same document.
+    At most `per_org` documents of an organization are in work at once. Needs a system transaction.
+    Two workers never get the same document.
     """
-    row = (await session.execute(_CLAIM)).one_or_none()
+    await session.execute(_LOCK_CLAIMS)
+    row = (await session.execute(_CLAIM, {"per_org": per_org})).one_or_none()
     if row is None:
         return None
-    return Lease(row.org_id, row.id, row.filename, row.media_type, row.lease_token, row.generation)
+    return Lease(
+        row.org_id,
+        row.id,
+        row.filename,
+        row.media_type,
+        row.lease_token,
+        row.generation,
+        row.version,
+        Checkpoint(row.checkpoint_chunks, row.checkpoint_digest),
+        row.sealed_password,
+    )
 
 
 async def hold(session: AsyncSession, lease: Lease) -> None:
     """Lock the document's row until the transaction ends. Raises LeaseLost."""
     if await session.scalar(_HOLD, lease.key) is None:
         raise LeaseLost
+
+
+async def let_go(session: AsyncSession, lease: Lease) -> None:
+    """Count the attempt as lost: back to the queue, or failed after too many without progress."""
+    _log_lost(await session.execute(_LET_GO_ONE, {**lease.key, **_POISON}))
+
+
+async def take_over_expired(session: AsyncSession) -> None:
+    """Let go of every document whose worker is gone. Needs a system transaction."""
+    _log_lost(await session.execute(_LET_GO_EXPIRED, _POISON))
+
+
+def _log_lost(rows: Iterable[Row[Any]]) -> None:
+    for row in rows:
+        log.warning("lease_lost", document_id=str(row.id), status=row.status)
+        INGESTION_OUTCOMES.labels(outcome="attempt_lost").inc()
+
+
+async def others_wait(session: AsyncSession, lease: Lease) -> bool:
+    """Say whether an organization with nothing in work waits. Needs a system transaction."""
+    return bool(await session.scalar(_OTHERS_WAIT, {"org_id": lease.org_id}))
+
+
+async def give_way(session: AsyncSession, lease: Lease) -> None:
+    """Back to the queue, at its place in it; what was committed stays. Raises LeaseLost."""
+    await hold(session, lease)
+    await session.execute(_GIVE_WAY, lease.key)
 
 
 async def requeue_all(database_url: str) -> None:
@@ -103,6 +197,7 @@ async def requeue_all(database_url: str) -> None:
     try:
         async with engine.begin() as connection:
             await connection.execute(_REQUEUE_ALL)
+            await connection.execute(_RELEASE_OCR_PAGES)
     finally:
         await engine.dispose()
 

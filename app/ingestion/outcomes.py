@@ -15,6 +15,8 @@ class IngestErrorCode(StrEnum):
     TOO_LARGE = "too_large"
     UNSUPPORTED_TYPE = "unsupported_type"
     EMBEDDING_UNAVAILABLE = "embedding_unavailable"
+    EMBEDDING_UNAUTHORIZED = "embedding_unauthorized"
+    EMBEDDING_QUOTA = "embedding_quota"
     EMBEDDING_INVALID = "embedding_invalid"
     POISON_DOCUMENT = "poison_document"
     TIMED_OUT = "timed_out"
@@ -35,10 +37,10 @@ class Outcome:
 
 OUTCOMES: dict[IngestErrorCode, Outcome] = {
     IngestErrorCode.ENCRYPTED: Outcome(
-        False, "The document is protected by a password: save a copy without one and upload that."
+        False, "The document is protected by a password: try again and send the password with it."
     ),
     IngestErrorCode.WRONG_PASSWORD: Outcome(
-        False, "The password does not open the document: check it, or upload an unprotected copy."
+        False, "The password does not open the document: try again with the right one."
     ),
     IngestErrorCode.CORRUPT: Outcome(
         False, "The file is damaged or incomplete: open it in a viewer, save it anew and upload it."
@@ -53,10 +55,16 @@ OUTCOMES: dict[IngestErrorCode, Outcome] = {
         False, "The document holds too much text: split it and upload the parts."
     ),
     IngestErrorCode.UNSUPPORTED_TYPE: Outcome(
-        False, "This kind of file can't be read: upload a PDF, a Markdown or a plain text file."
+        False, "This kind of file can't be read: save it as a PDF and upload that."
     ),
     IngestErrorCode.EMBEDDING_UNAVAILABLE: Outcome(
         True, "The embedding model can't be reached at the moment: try again in a few minutes."
+    ),
+    IngestErrorCode.EMBEDDING_UNAUTHORIZED: Outcome(
+        False, "The embedding model refuses the key: ask the operator to check it, then try again."
+    ),
+    IngestErrorCode.EMBEDDING_QUOTA: Outcome(
+        False, "The quota of the embedding model is spent: ask the operator, then try again."
     ),
     IngestErrorCode.EMBEDDING_INVALID: Outcome(
         False, "The embedding model gave unusable vectors: ask the operator to check its settings."

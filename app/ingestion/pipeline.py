@@ -1,69 +1,84 @@
-"""ingest_next(): claim a document -> parse -> chunk -> embed -> index -> ready, or failed."""
+"""ingest_next(): claim a document -> parse -> chunk -> embed -> index -> ready, or failed.
+
+What is embedded is committed batch by batch: a killed attempt costs one batch, and the next one
+goes on behind it. Pages without text wait for `recognition`, and the document with them.
+"""
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
-from dataclasses import dataclass
-from itertools import islice
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 import structlog
-from sqlalchemy import text
 
 from app.core.db import Database
 from app.core.errors import ProviderError, ProviderErrorKind
+from app.core.jobs import JobName, enqueue
 from app.core.metrics import INGESTION_OUTCOMES, INGESTION_STAGE_SECONDS
+from app.core.sealing import Sealer
 from app.core.storage import BlobStore
-from app.ingestion import indexing
-from app.ingestion.base import Chunk, Page
-from app.ingestion.chunking import chunk_pages
-from app.ingestion.embedding import PREFIX_TOKENS, document_title, embedding_text
-from app.ingestion.lease import Lease, LeaseLost, claim_next, kept_alive
+from app.ingestion import indexing, recognition
+from app.ingestion.base import Page
+from app.ingestion.batches import NoText, OcrNeeded, read_batches
+from app.ingestion.checkpoints import CheckpointStale, NumberedBatch, skip_committed
+from app.ingestion.embedding import document_title, embedding_text
+from app.ingestion.lease import (
+    Checkpoint,
+    Lease,
+    LeaseLost,
+    claim_next,
+    give_way,
+    kept_alive,
+    let_go,
+    others_wait,
+)
 from app.ingestion.outcomes import IngestErrorCode, remedy_of
-from app.ingestion.parsers.base import DocumentUnreadable, ParsedDocument
-from app.ingestion.parsing import open_document
+from app.ingestion.parsers.base import DocumentUnreadable
+from app.ingestion.sandbox import ParserLost, SandboxedDocument, open_sandboxed
 from app.llm.base import EmbeddingProvider
 from app.llm.embedder import Embedder
 from app.models.documents import IngestionStage
 
 log = structlog.get_logger(__name__)
 
-CHUNKS_PER_BATCH = 100
+# How long a document is worked at while another organization waits for a place.
+SLICE_S = 15.0
 
-_FAIL = text("""
-    UPDATE documents SET status = 'failed', stage = NULL, error_code = :code,
-        error_message = :message, lease_expires_at = NULL, updated_at = now()
-    WHERE org_id = :org_id AND id = :id AND lease_token = :token AND status = 'processing'
-""")
+_CODES = {
+    ProviderErrorKind.PROTOCOL: IngestErrorCode.EMBEDDING_INVALID,
+    ProviderErrorKind.AUTH: IngestErrorCode.EMBEDDING_UNAUTHORIZED,
+    ProviderErrorKind.QUOTA: IngestErrorCode.EMBEDDING_QUOTA,
+}
+
+
+class _GiveWay(Exception):
+    """Another organization's document has waited long enough."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ingester:
-    """What ingestion stands on."""
+    """What ingestion stands on. `per_org`: documents of one organization in work at once."""
 
     db: Database
     storage: BlobStore
+    sealer: Sealer
     embedder: Embedder
     embedding: EmbeddingProvider
-
-
-@dataclass(frozen=True, slots=True)
-class _Batch:
-    """Chunks that are embedded and committed together, and the pages that came with them."""
-
-    pages: list[Page]
-    chunks: list[Chunk]
+    has_ocr: bool = False
+    per_org: int = 2
+    slice_s: float = SLICE_S
 
 
 async def ingest_next(ingester: Ingester) -> bool:
-    """Claim one queued document and bring it to ready or failed. False when none was queued.
+    """Claim one queued document and bring it to its next rest. False when none could be claimed.
 
-    Killed at any point it leaves a document that another worker starts again. Raises what the
-    database raises; the document then stays claimed until its lease expires.
+    That is ready, failed, waiting for text recognition, or the queue again. Killed at any point it
+    leaves a document that another worker goes on with. Raises what the database raises; the
+    document then stays claimed until its lease expires.
     """
     async with ingester.db.system_transaction() as session:
-        lease = await claim_next(session)
+        lease = await claim_next(session, per_org=ingester.per_org)
     if lease is None:
         return False
     structlog.contextvars.bind_contextvars(document_id=str(lease.document_id))
@@ -81,163 +96,177 @@ async def _ingest_and_record(ingester: Ingester, lease: Lease) -> None:
     except LeaseLost:
         outcome = "lease_lost"
     INGESTION_OUTCOMES.labels(outcome=outcome).inc()
-    log.info("ingestion_ended", outcome=outcome, elapsed_ms=_milliseconds_since(started))
+    elapsed_ms = round(1000 * (time.monotonic() - started))
+    log.info("ingestion_ended", outcome=outcome, elapsed_ms=elapsed_ms)
 
 
 async def _ingest_or_fail(ingester: Ingester, lease: Lease) -> str:
-    """Return the outcome: ready, or the error code that was recorded. Raises LeaseLost."""
+    """Return the outcome: ready, an error code, or why the document waits. Raises LeaseLost."""
+    db = ingester.db
     try:
-        async with kept_alive(ingester.db, lease):
-            await _ingest(ingester, lease)
+        async with kept_alive(db, lease):
+            try:
+                await _ingest(ingester, lease)
+            except CheckpointStale:
+                await _ingest(ingester, await _discard_checkpoint(db, lease))
     except DocumentUnreadable as error:
-        return await _fail(ingester.db, lease, error.error_code, error.message)
+        pages = error.pages if isinstance(error, NoText) else []
+        return await _fail(db, lease, error.error_code, error.message, pages=pages)
     except ProviderError as error:
-        code = _code_of(error)
-        return await _fail(ingester.db, lease, code, remedy_of(code))
+        code = _CODES.get(error.kind, IngestErrorCode.EMBEDDING_UNAVAILABLE)
+        return await _fail(db, lease, code, remedy_of(code))
+    except (OcrNeeded, ParserLost, _GiveWay) as reason:
+        return await _set_aside(db, lease, reason)
+    # Readers have the new version now; nobody needs the files of those before.
+    ingester.storage.delete(lease.org_id, lease.document_id, before=lease.version)
     return "ready"
 
 
 async def _ingest(ingester: Ingester, lease: Lease) -> None:
     async with ingester.db.transaction(lease) as session:
-        # What an attempt that was killed left behind.
-        await indexing.discard_other_generations(session, lease, keep=lease.generation)
-    path = ingester.storage.path(lease.org_id, lease.document_id)
-    async with _opened(path, lease.media_type) as document:
-        title = document_title(lease.filename, document.title)
-        chunk_count = 0
-        # Closed before the document is, whatever happens here: a thread may be reading it.
-        async with aclosing(_read_batches(document, ingester.embedding)) as batches:
-            async for batch in batches:
-                await _index_batch(ingester, lease, document, batch, title=title)
-                chunk_count += len(batch.chunks)
-    if not chunk_count:
-        raise DocumentUnreadable(IngestErrorCode.NO_TEXT)
-    async with ingester.db.transaction(lease) as session:
-        await indexing.publish(
-            session, lease, page_count=document.page_count, chunk_count=chunk_count
-        )
-
-
-async def _index_batch(
-    ingester: Ingester, lease: Lease, document: ParsedDocument, batch: _Batch, *, title: str
-) -> None:
-    """Embed one batch and commit it. No transaction is open while the vectors are made."""
-    with _timed(IngestionStage.EMBEDDING):
-        vectors = await ingester.embedder.embed_documents(
-            [embedding_text(chunk, title=title) for chunk in batch.chunks]
-        )
-    space_id = await _ensure_space(ingester, dimensions=vectors.shape[1])
-    with _timed(IngestionStage.INDEXING):
+        if not lease.checkpoint.chunks:
+            await indexing.discard_other_generations(session, lease, keep=lease.generation)
+        recognized = await recognition.load_pages(session, lease)
+    async with _opened(ingester, lease) as document:
         async with ingester.db.transaction(lease) as session:
-            await indexing.insert_batch(
-                session,
-                lease,
-                space_id=space_id,
-                title=title,
-                pages=batch.pages,
-                chunks=batch.chunks,
-                vectors=vectors,
+            await indexing.report_pages(session, lease, total=document.page_count)
+        title = document_title(lease.filename, document.title)
+        batches = read_batches(
+            document, ingester.embedding, recognized=recognized, has_ocr=ingester.has_ocr
+        )
+        made_of = (title, ingester.embedding.name, ingester.embedding.model)
+        chunk_count = lease.checkpoint.chunks
+        # Closed before the document is, whatever happens here: a thread may be reading it.
+        async with (
+            aclosing(batches),
+            aclosing(skip_committed(batches, lease.checkpoint, made_of=made_of)) as rest,
+        ):
+            writer = _BatchWriter(ingester, lease, title, document.page_count)
+            async for numbered in rest:
+                await writer.write(numbered)
+                chunk_count = numbered.reached.chunks
+        page_count = document.page_count
+    with INGESTION_STAGE_SECONDS.labels(stage=IngestionStage.INDEXING).time():
+        async with ingester.db.transaction(lease) as session:
+            await indexing.publish(session, lease, page_count=page_count, chunk_count=chunk_count)
+
+
+class _BatchWriter:
+    """Embeds and commits one batch after the other."""
+
+    def __init__(self, ingester: Ingester, lease: Lease, title: str, page_count: int) -> None:
+        self._ingester = ingester
+        self._lease = lease
+        self._title = title
+        self._page_count = page_count
+        self._space_id: int | None = None
+        self._since = time.monotonic()
+
+    async def write(self, numbered: NumberedBatch) -> None:
+        """Embed one batch and commit it. No transaction is open while the vectors are made.
+
+        Raises ProviderError, LeaseLost, and _GiveWay once the batch is committed.
+        """
+        chunks = numbered.batch.chunks
+        with _timed(IngestionStage.EMBEDDING):
+            vectors = await self._ingester.embedder.embed_documents(
+                [embedding_text(chunk, title=self._title) for chunk in chunks]
             )
-            await indexing.report_progress(
-                session,
-                lease,
-                stage=IngestionStage.EMBEDDING,
-                percent=min(99, 100 * batch.chunks[-1].page_end // document.page_count),
-                page_count=document.page_count,
-                title=title,
+        if self._space_id is None:
+            self._space_id = await self._ensure_space(dimensions=vectors.shape[1])
+        with _timed(IngestionStage.INDEXING):
+            async with self._ingester.db.transaction(self._lease) as session:
+                await indexing.insert_batch(
+                    session,
+                    self._lease,
+                    space_id=self._space_id,
+                    title=self._title,
+                    batch=numbered.batch,
+                    vectors=vectors,
+                )
+                await indexing.reach_checkpoint(
+                    session,
+                    self._lease,
+                    numbered.reached,
+                    title=self._title,
+                    pages_done=chunks[-1].page_end,
+                    pages_total=self._page_count,
+                )
+        await self._make_way()
+
+    async def _make_way(self) -> None:
+        # Only behind progress of its own: a document that gives way always gets further each time.
+        if time.monotonic() - self._since < self._ingester.slice_s:
+            return
+        async with self._ingester.db.system_transaction() as session:
+            if await others_wait(session, self._lease):
+                raise _GiveWay
+
+    async def _ensure_space(self, *, dimensions: int) -> int:
+        embedding = self._ingester.embedding
+        async with self._ingester.db.system_transaction() as session:
+            return await indexing.ensure_space(
+                session, provider=embedding.name, model=embedding.model, dimensions=dimensions
             )
 
 
 @asynccontextmanager
-async def _opened(path: Path, media_type: str) -> AsyncIterator[ParsedDocument]:
-    """Open and close the document in a thread. Raises DocumentUnreadable."""
-    opening = open_document(path, media_type)
-    try:
-        document = await asyncio.to_thread(opening.__enter__)
-    except FileNotFoundError as error:
+async def _opened(ingester: Ingester, lease: Lease) -> AsyncIterator[SandboxedDocument]:
+    """Open and close the document in a thread. Raises DocumentUnreadable, ParserLost."""
+    path = ingester.storage.path(lease.org_id, lease.document_id, lease.version)
+    if not path.is_file():
         # No attempt will find it; uploading the file again puts it back.
-        detail = "The stored file is gone."
-        raise DocumentUnreadable(IngestErrorCode.CORRUPT, detail=detail) from error
+        raise DocumentUnreadable(IngestErrorCode.CORRUPT, detail="The stored file is gone.")
+    password = ingester.sealer.unseal(lease.sealed_password) if lease.sealed_password else None
+    opening = open_sandboxed(path, lease.media_type, password=password)
+    document = await asyncio.to_thread(opening.__enter__)
     try:
         yield document
     finally:
         await asyncio.to_thread(opening.__exit__, None, None, None)
 
 
-async def _read_batches(
-    document: ParsedDocument, embedding: EmbeddingProvider
-) -> AsyncGenerator[_Batch]:
-    """Parse and chunk in a thread, one batch ahead of the reader."""
-    batches = _iter_batches(document, embedding)
-    ahead = asyncio.create_task(asyncio.to_thread(_next_batch, batches))
-    try:
-        # Shielded: a cancelled task would say that it is done while its thread goes on.
-        while (batch := await asyncio.shield(ahead)) is not None:
-            ahead = asyncio.create_task(asyncio.to_thread(_next_batch, batches))
-            yield batch
-    finally:
-        await asyncio.wait([ahead])
-        ahead.exception()  # marks it as seen when nobody asks for the batch any more
-
-
-def _next_batch(batches: Iterator[_Batch]) -> _Batch | None:
-    with _timed(IngestionStage.PARSING):
-        return next(batches, None)
-
-
-def _iter_batches(document: ParsedDocument, embedding: EmbeddingProvider) -> Iterator[_Batch]:
-    pages: list[Page] = []
-
-    def seen_pages() -> Iterator[Page]:
-        for page in document.pages():
-            pages.append(page)
-            yield page
-
-    chunks = chunk_pages(
-        seen_pages(),
-        tokenizer=embedding.tokenizer,
-        max_tokens=embedding.max_input_tokens - PREFIX_TOKENS,
-        markup=document.markup,
-    )
-    # One batch is held back, so that the pages behind the last chunk go with the last batch.
-    held: _Batch | None = None
-    while some := list(islice(chunks, CHUNKS_PER_BATCH)):
-        if held is not None:
-            yield held
-        held = _Batch(pages[:], some)
-        pages.clear()
-    if held is not None:
-        yield _Batch(held.pages + pages, held.chunks)
-
-
-async def _ensure_space(ingester: Ingester, *, dimensions: int) -> int:
-    embedding = ingester.embedding
-    async with ingester.db.system_transaction() as session:
-        return await indexing.ensure_space(
-            session, provider=embedding.name, model=embedding.model, dimensions=dimensions
-        )
-
-
-async def _fail(db: Database, lease: Lease, code: IngestErrorCode, message: str) -> str:
-    """Record a final failure with what the user can do. Returns the code. Raises LeaseLost."""
-    log.warning("ingestion_failed", error_code=str(code))
+async def _discard_checkpoint(db: Database, lease: Lease) -> Lease:
+    """Return the lease without the checkpoint, which nothing can go on from. Raises LeaseLost."""
+    log.info("checkpoint_discarded", chunks=lease.checkpoint.chunks)
     async with db.transaction(lease) as session:
         await indexing.discard_other_generations(session, lease, keep=lease.generation)
-        await session.execute(_FAIL, {**lease.key, "code": code, "message": message})
+        await indexing.forget_checkpoint(session, lease)
+    return replace(lease, checkpoint=Checkpoint())
+
+
+async def _fail(
+    db: Database, lease: Lease, code: IngestErrorCode, message: str, *, pages: Sequence[Page] = ()
+) -> str:
+    """Record a failure with what the user can do, and pages for the report. Returns the code.
+
+    Raises LeaseLost.
+    """
+    log.warning("ingestion_failed", error_code=str(code))
+    async with db.transaction(lease) as session:
+        if pages:
+            await indexing.insert_pages(session, lease, pages)
+        await indexing.fail(session, lease, code=code, message=message)
     return str(code)
 
 
-def _code_of(error: ProviderError) -> IngestErrorCode:
-    if error.kind is ProviderErrorKind.PROTOCOL:
-        return IngestErrorCode.EMBEDDING_INVALID
-    return IngestErrorCode.EMBEDDING_UNAVAILABLE
+async def _set_aside(db: Database, lease: Lease, reason: OcrNeeded | ParserLost | _GiveWay) -> str:
+    """Let somebody go on with the document later. Returns why. Raises LeaseLost."""
+    async with db.transaction(lease) as session:
+        match reason:
+            case OcrNeeded():
+                await recognition.wait_for_pages(session, lease, reason.numbers)
+                return "waits_for_ocr"
+            case ParserLost():
+                await let_go(session, lease)
+                return "parser_lost"
+            case _GiveWay():
+                await give_way(session, lease)
+                enqueue(session, JobName.INGEST)
+                return "gave_way"
 
 
 @contextmanager
 def _timed(stage: IngestionStage) -> Iterator[None]:
     with INGESTION_STAGE_SECONDS.labels(stage=stage).time():
         yield
-
-
-def _milliseconds_since(started: float) -> int:
-    return round(1000 * (time.monotonic() - started))

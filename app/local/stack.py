@@ -16,6 +16,7 @@ from pathlib import Path
 
 from app.config import Settings
 from app.core.redis import WORKER_HEARTBEAT_KEY
+from app.ingestion.ocr import find_ocr_engine
 from app.local.folders import FolderLock, make_private_folder
 from app.local.postgres import Postgres
 from app.local.process import (
@@ -111,7 +112,8 @@ def _run(settings: Settings, commands: Commands, inbox: SignalInbox) -> None:
         # A database of our own has no other workers, and the last of ours are gone.
         is_ours = not settings.database_url
         _migrate(commands.recover if is_ours else commands.migrate, env, inbox)
-        supervisor.start(_service("worker", commands.worker, env, _WORKER_STEPS))
+        for name, queues in _workers(settings).items():
+            supervisor.start(_service(name, commands.worker, env | queues, _WORKER_STEPS))
         supervisor.start(_service("api", commands.api, env, _API_STEPS))
         _wait_until_ready(settings, supervisor, inbox)
         _say(f"Footnote is ready on {_base_url(settings)}")
@@ -160,6 +162,16 @@ def _environment(
         "PORT": str(settings.port),
         "PROMETHEUS_MULTIPROC_DIR": str(metrics),
         "PYTHONUNBUFFERED": "1",
+    }
+
+
+def _workers(settings: Settings) -> dict[str, dict[str, str]]:
+    """Name and settings of each worker. Scans, which take long, don't hold up other documents."""
+    if find_ocr_engine(settings.ocr_languages) is None:
+        return {"worker": {"WORKER_QUEUES": "ingest,purge"}}
+    return {
+        "worker": {"WORKER_QUEUES": "ingest,purge"},
+        "ocr-worker": {"WORKER_QUEUES": "ocr", "WORKER_CONCURRENCY": "1"},
     }
 
 

@@ -23,11 +23,14 @@ CANDIDATES_PER_STAGE = 50
 # more passages of SQuAD.
 WEIGHTS = {"dense": 1.1, "fulltext": 1.0}
 
+# The file name is the one that goes with the chunks. What has expired is left out here, because the
+# stages before see no documents' times: until the sweep deletes it, it only takes places.
 _LOAD = """
-    SELECT c.id, c.document_id, d.filename, c.ordinal, c.text, c.spans, c.heading,
+    SELECT c.id, c.document_id, d.ready_filename AS filename, c.ordinal, c.text, c.spans, c.heading,
            -(e.embedding <#> $4::halfvec) AS similarity
     FROM chunks c
     JOIN documents d ON d.org_id = c.org_id AND d.id = c.document_id
+        AND (d.expires_at IS NULL OR d.expires_at > now())
     LEFT JOIN chunk_embeddings e
         ON e.space_id = $3 AND e.org_id = c.org_id AND e.chunk_id = c.id
     WHERE c.org_id = $1 AND c.id = ANY ($2)
@@ -95,7 +98,9 @@ async def _load(
     by_id = {row["id"]: row for row in rows}
     chunks = []
     for candidate in ranking:
-        row = by_id[candidate.chunk_id]
+        row = by_id.get(candidate.chunk_id)
+        if row is None:
+            continue
         chunks.append(
             RankedChunk(
                 chunk_id=row["id"],

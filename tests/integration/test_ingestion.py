@@ -10,9 +10,10 @@ import httpx2
 import pytest
 from sqlalchemy import text
 
+from app.ingestion.batches import CHUNKS_PER_BATCH
 from app.ingestion.lease import Lease, LeaseLost, claim_next, kept_alive
 from app.ingestion.outcomes import OUTCOMES, IngestErrorCode
-from app.ingestion.pipeline import CHUNKS_PER_BATCH, Ingester, ingest_next
+from app.ingestion.pipeline import Ingester, ingest_next
 from app.ingestion.sweep import Sweeper
 from app.llm.base import EmbeddingProvider, FloatMatrix, Purpose
 from app.llm.embedder import Embedder, RetryPolicy
@@ -32,8 +33,8 @@ from tests.pdfs import (
 from tests.people import Person, register
 from tests.provider_server import Failure, ProviderServer, Reply
 
-LONG = long_pdf(90)
-FEW_RETRIES = RetryPolicy(attempts=2, base_s=0.01, max_wait_s=0.01)
+LONG = long_pdf(120)
+FEW_RETRIES = RetryPolicy(attempts=2, garbage_attempts=2, base_s=0.01, max_wait_s=0.01)
 
 
 @dataclass
@@ -72,7 +73,7 @@ async def remote(resources: Resources, provider: ProviderServer) -> AsyncIterato
     """An ingester whose embeddings come over HTTP, fast and without a model."""
     embedding = OpenAIEmbedding(api_key="k", base_url=provider.openai_url, model="embed-test")
     embedder = Embedder(embedding, document_retries=FEW_RETRIES)
-    yield Ingester(resources.db, resources.storage, embedder, embedding)
+    yield Ingester(resources.db, resources.storage, resources.sealer, embedder, embedding)
     await embedding.aclose()
 
 
@@ -125,6 +126,11 @@ async def lose_lease(resources: Resources, document_id: UUID) -> None:
     async with asyncio.timeout(10):
         while await status_of(resources, document_id) == "processing":
             await Sweeper(resources.db, resources.storage).sweep()
+
+
+async def org_of(resources: Resources, document_id: UUID) -> UUID:
+    rows = await query(resources, "SELECT org_id FROM documents WHERE id = :id", id=document_id)
+    return UUID(str(rows[0].org_id))
 
 
 async def status_of(resources: Resources, document_id: UUID) -> str:
@@ -193,30 +199,30 @@ async def test_a_document_with_an_empty_password_is_readable(
 
 
 @pytest.mark.parametrize(
-    ("failure", "code"),
+    ("reply", "code"),
     [
-        (Failure.STATUS, IngestErrorCode.EMBEDDING_UNAVAILABLE),
-        (Failure.RESET_EARLY, IngestErrorCode.EMBEDDING_UNAVAILABLE),
-        (Failure.WRONG_DIMENSION, IngestErrorCode.EMBEDDING_INVALID),
-        (Failure.SHORT_BATCH, IngestErrorCode.EMBEDDING_INVALID),
-        (Failure.UNEVEN, IngestErrorCode.EMBEDDING_INVALID),
-        (Failure.NAN, IngestErrorCode.EMBEDDING_INVALID),
-        (Failure.ZERO, IngestErrorCode.EMBEDDING_INVALID),
-        (Failure.DOUBLE_INDEX, IngestErrorCode.EMBEDDING_INVALID),
-        (Failure.HTML, IngestErrorCode.EMBEDDING_INVALID),
+        (Reply(failure=Failure.STATUS, status=401), IngestErrorCode.EMBEDDING_UNAUTHORIZED),
+        (Reply(failure=Failure.STATUS, status=402), IngestErrorCode.EMBEDDING_QUOTA),
+        (Reply(failure=Failure.WRONG_DIMENSION), IngestErrorCode.EMBEDDING_INVALID),
+        (Reply(failure=Failure.SHORT_BATCH), IngestErrorCode.EMBEDDING_INVALID),
+        (Reply(failure=Failure.UNEVEN), IngestErrorCode.EMBEDDING_INVALID),
+        (Reply(failure=Failure.NAN), IngestErrorCode.EMBEDDING_INVALID),
+        (Reply(failure=Failure.ZERO), IngestErrorCode.EMBEDDING_INVALID),
+        (Reply(failure=Failure.DOUBLE_INDEX), IngestErrorCode.EMBEDDING_INVALID),
+        (Reply(failure=Failure.HTML), IngestErrorCode.EMBEDDING_INVALID),
     ],
 )
-async def test_embeddings_that_fail_after_the_first_batch_leave_no_chunk(
+async def test_embeddings_that_fail_for_good_after_the_first_batch_leave_no_chunk(
     person: Person,
     remote: Ingester,
     resources: Resources,
     provider: ProviderServer,
-    failure: Failure,
+    reply: Reply,
     code: IngestErrorCode,
 ) -> None:
     document_id = await upload(person, LONG)
     provider.script(Reply())
-    provider.default = Reply(failure=failure)
+    provider.default = reply
     await ingest_next(remote)
     document = await get(person, document_id)
     assert (document["status"], document["error_code"]) == ("failed", code)
@@ -227,6 +233,30 @@ async def test_embeddings_that_fail_after_the_first_batch_leave_no_chunk(
     assert (await person.upload("a.pdf", LONG)).json()["status"] == "queued"
     await ingest_next(remote)
     await assert_whole(person, resources, document_id)
+
+
+@pytest.mark.parametrize("failure", [Failure.STATUS, Failure.RESET_EARLY])
+async def test_a_retry_after_an_outage_goes_on_from_the_checkpoint(
+    person: Person,
+    remote: Ingester,
+    resources: Resources,
+    provider: ProviderServer,
+    failure: Failure,
+) -> None:
+    document_id = await upload(person, LONG)
+    provider.script(Reply())
+    provider.default = Reply(failure=failure)
+    await ingest_next(remote)
+    document = await get(person, document_id)
+    assert (document["status"], document["error_code"]) == ("failed", "embedding_unavailable")
+    assert len(await ordinals(resources, document_id)) == CHUNKS_PER_BATCH
+    provider.default = Reply()
+    provider.calls.clear()
+    assert (await person.post(f"/api/v1/documents/{document_id}/retry")).status_code == 200
+    await ingest_next(remote)
+    await assert_whole(person, resources, document_id)
+    inputs = sum(len(call.body["input"]) for call in provider.calls)
+    assert inputs == (await get(person, document_id))["chunk_count"] - CHUNKS_PER_BATCH
 
 
 async def test_a_provider_that_is_down_is_unavailable(person: Person, remote: Ingester) -> None:
@@ -334,7 +364,11 @@ async def test_no_ready_document_is_without_chunks(resources: Resources) -> None
 
 @pytest.mark.parametrize("stop_at", [1, 2, 3])
 async def test_a_worker_killed_between_batches_costs_no_chunk_and_doubles_none(
-    person: Person, remote: Ingester, resources: Resources, stop_at: int
+    person: Person,
+    remote: Ingester,
+    resources: Resources,
+    provider: ProviderServer,
+    stop_at: int,
 ) -> None:
     document_id = await upload(person, LONG)
     slow, gate = gated(remote, stop_at=stop_at)
@@ -347,7 +381,59 @@ async def test_a_worker_killed_between_batches_costs_no_chunk_and_doubles_none(
     assert len(await ordinals(resources, document_id)) == CHUNKS_PER_BATCH * (stop_at - 1)
     assert not await ingest_next(remote)  # nobody else takes it while the lease holds
     await lose_lease(resources, document_id)
+    done = len(await ordinals(resources, document_id))
+    provider.calls.clear()
     assert await ingest_next(remote)
+    await assert_whole(person, resources, document_id)
+    # What was committed is neither embedded nor stored again.
+    inputs = sum(len(call.body["input"]) for call in provider.calls)
+    assert inputs == (await get(person, document_id))["chunk_count"] - done
+
+
+async def test_a_checkpoint_of_another_content_is_not_gone_on_from(
+    person: Person, remote: Ingester, resources: Resources, provider: ProviderServer
+) -> None:
+    document_id = await upload(person, LONG)
+    slow, gate = gated(remote, stop_at=2)
+    worker = asyncio.create_task(ingest_next(slow))
+    await gate.has_stopped.wait()
+    worker.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await worker
+    await lose_lease(resources, document_id)
+    # A later program reads the same file in another way.
+    blob = resources.storage.path(await org_of(resources, document_id), document_id)
+    blob.write_bytes(long_pdf(120, topic="airport"))
+    assert await ingest_next(remote)
+    await assert_whole(person, resources, document_id)
+    texts = await query(
+        resources, "SELECT text FROM chunks WHERE document_id = :id", id=document_id
+    )
+    assert all("airport" in row.text and "harbor" not in row.text for row in texts)
+
+
+async def test_attempts_that_get_further_are_never_too_many(
+    person: Person, remote: Ingester, resources: Resources
+) -> None:
+    document_id = await upload(person, LONG)
+    chunk_total = 0
+    for _ in range(5):
+        slow, gate = gated(remote, stop_at=2)
+        worker = asyncio.create_task(ingest_next(slow))
+        stopped = asyncio.create_task(gate.has_stopped.wait())
+        await asyncio.wait([worker, stopped], return_when=asyncio.FIRST_COMPLETED)
+        if worker.done():
+            break
+        worker.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await worker
+        stored = len(await ordinals(resources, document_id))
+        assert stored == chunk_total + CHUNKS_PER_BATCH
+        chunk_total = stored
+        await lose_lease(resources, document_id)
+        assert await status_of(resources, document_id) == "queued"
+    assert chunk_total >= 2 * CHUNKS_PER_BATCH
+    await ingest_all(remote)
     await assert_whole(person, resources, document_id)
 
 
@@ -356,7 +442,7 @@ async def test_a_worker_killed_right_after_the_claim_loses_nothing(
 ) -> None:
     document_id = await upload(person, b"Claimed and abandoned.", "a.txt")
     async with resources.db.system_transaction() as session:
-        lease = await claim_next(session)
+        lease = await claim_next(session, per_org=100)
     assert lease is not None
     assert lease.document_id == document_id
     await lose_lease(resources, document_id)
@@ -408,7 +494,7 @@ async def test_a_document_deleted_while_it_is_ingested_stays_deleted(
     worker = asyncio.create_task(ingest_next(slow))
     await gate.has_stopped.wait()
     before = len(await ordinals(resources, document_id))
-    assert (await person.delete(f"/api/v1/documents/{document_id}")).status_code == 204
+    assert (await person.delete(f"/api/v1/documents/{document_id}")).status_code == 202
     gate.may_go_on.set()
     assert await worker
     assert await status_of(resources, document_id) == "deleting"
@@ -423,7 +509,7 @@ async def test_three_lost_attempts_make_a_poison_document(
     for attempt in range(1, 4):
         assert await status_of(resources, document_id) == "queued"
         async with resources.db.system_transaction() as session:
-            lease = await claim_next(session)
+            lease = await claim_next(session, per_org=100)
         assert lease is not None
         assert (lease.document_id, lease.token) == (document_id, attempt)
         await lose_lease(resources, document_id)
@@ -442,7 +528,7 @@ async def test_three_lost_attempts_make_a_poison_document(
 
 async def claim(resources: Resources) -> Lease | None:
     async with resources.db.system_transaction() as session:
-        return await claim_next(session)
+        return await claim_next(session, per_org=100)
 
 
 async def test_claims_at_once_never_give_the_same_document(

@@ -38,8 +38,10 @@ _TENANT = text("""
 """)
 _DOCUMENT = text("""
     INSERT INTO documents (org_id, id, uploaded_by, filename, media_type, size_bytes, sha256,
-                           status, chunk_count, generation)
-    VALUES (:org, :document, :user, 'f.txt', 'text/plain', 1, :sha256, 'ready', :count, 1)
+                           status, chunk_count, generation, ready_version, ready_filename,
+                           ready_media_type)
+    VALUES (:org, :document, :user, 'f.txt', 'text/plain', 1, :sha256, 'ready', :count, 1, 1,
+            'f.txt', 'text/plain')
 """)
 # Random, but the same in every run of the database: hashes of the row's number.
 _EMBEDDINGS = text("""

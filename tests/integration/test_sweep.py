@@ -12,7 +12,7 @@ from redis.asyncio import Redis
 from sqlalchemy import text
 
 from app.core.jobs import JobName, celery_broker_url, enqueue
-from app.documents.library import purge_next
+from app.documents.deletion import purge_next
 from app.ingestion.lease import MAX_ATTEMPTS, LeaseLost, claim_next, hold, requeue_all
 from app.ingestion.pipeline import Ingester
 from app.ingestion.sweep import Sweeper
@@ -107,7 +107,7 @@ async def test_a_lease_that_holds_is_left_alone(
 ) -> None:
     document_id = await upload(person, b"Somebody works on it.")
     async with resources.db.system_transaction() as session:
-        assert await claim_next(session) is not None
+        assert await claim_next(session, per_org=100) is not None
     await sweeper.sweep()
     assert await status_of(person, document_id) == "processing"
     await person.delete(f"/api/v1/documents/{document_id}")
@@ -127,7 +127,7 @@ async def test_what_stopped_workers_held_is_queued_again_with_all_its_attempts(
     document_id = await upload(person, b"It is not to blame.")
     for _ in range(MAX_ATTEMPTS + 1):
         async with resources.db.system_transaction() as session:
-            lease = await claim_next(session)
+            lease = await claim_next(session, per_org=100)
         assert lease is not None
         await requeue_all(database_url)
         await sweeper.sweep()
@@ -143,7 +143,7 @@ async def test_only_one_process_sweeps(
 ) -> None:
     document_id = await upload(person, b"Its worker died.")
     async with resources.db.system_transaction() as session:
-        assert await claim_next(session) is not None
+        assert await claim_next(session, per_org=100) is not None
     async with resources.db.system_transaction() as session:
         while not await session.scalar(text("SELECT pg_try_advisory_xact_lock(7330402109)")):
             await asyncio.sleep(0.01)

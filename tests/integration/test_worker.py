@@ -17,10 +17,11 @@ from app.config import Settings
 from app.core.process import die_with_parent
 from app.core.redis import WORKER_HEARTBEAT_KEY
 from app.ingestion.sweep import Sweeper
+from app.llm.dimensions import dimensions_key
 from app.resources import Resources
 from tests.pdfs import long_pdf
 from tests.people import Person
-from tests.provider_server import Failure, ProviderServer, Reply
+from tests.provider_server import DIMENSIONS, Failure, ProviderServer, Reply
 from tests.stack_process import wait_until
 
 
@@ -143,12 +144,18 @@ async def test_a_flushed_broker_loses_nothing(
 
 
 async def test_a_child_killed_in_mid_document_does_not_lose_it(
-    person: Person, resources: Resources, worker: WorkerProcess, provider: ProviderServer
+    person: Person,
+    resources: Resources,
+    worker: WorkerProcess,
+    provider: ProviderServer,
+    redis_url: str,
 ) -> None:
+    async with Redis.from_url(redis_url) as redis:  # or the first call would ask for the width
+        await redis.set(dimensions_key("openai", "embed-test"), DIMENSIONS)
     provider.calls.clear()
     provider.script(Reply())
     provider.default = Reply(failure=Failure.HANG)
-    content = long_pdf(90)
+    content = long_pdf(120)
     document_id = await upload(person, content, "long.pdf")
     await provider.wait_until(lambda: len(provider.calls) >= 2)
     provider.default = Reply()
