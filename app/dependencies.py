@@ -1,21 +1,32 @@
 """Annotated aliases for handlers, and the check that every route knows who calls."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Annotated
+from uuid import UUID
 
-from fastapi import Depends, Request
+import structlog
+from fastapi import Depends, Header, Query, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
 from fastapi.security import OAuth2PasswordBearer
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.routing import BaseRoute
 
 from app.accounts.principal import Principal
 from app.chat.pipeline import Answerer
-from app.core.errors import InvalidRequest, NotAuthenticated
+from app.core.errors import InvalidRequest, NotAuthenticated, PermissionDenied
 from app.core.sse import StreamTiming
+from app.core.stream_tokens import StreamAudience, StreamScope
+from app.documents.intake import Intake
+from app.documents.resumable import ResumableUploads
 from app.documents.uploads import Uploader
+from app.models.accounts import MemberRole
 from app.resources import Resources
 from app.retrieval.pipeline import Retriever
+
+log = structlog.get_logger(__name__)
 
 # Everything that may be called without a credential. Reviewed; a test keeps a copy of it.
 PUBLIC_ROUTES = frozenset(
@@ -46,20 +57,112 @@ async def get_resources(request: Request) -> Resources:
 ResourcesDep = Annotated[Resources, Depends(get_resources)]
 
 
+BearerDoc = Annotated[str | None, Depends(_bearer)]
+
+
 async def authenticate(
-    request: Request, resources: ResourcesDep, _documented: Annotated[str | None, Depends(_bearer)]
+    request: Request, resources: ResourcesDep, _documented: BearerDoc
 ) -> Principal:
     """Return who calls. Raises NotAuthenticated, or InvalidRequest for two credentials at once."""
-    credentials = request.headers.getlist("authorization")
-    if len(credentials) + len(request.headers.getlist("x-api-key")) > 1:
-        raise InvalidRequest("Send one credential, not several.", code="ambiguous_credentials")
-    scheme, _, token = (credentials[0] if credentials else "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise NotAuthenticated("Send an access token: `Authorization: Bearer …`.")
-    return await resources.principals.resolve(token.strip())
+    _refuse_several(_credentials_of(request))
+    return await resources.principals.resolve(_access_token_of(request))
 
 
 Caller = Annotated[Principal, Depends(authenticate)]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamCaller:
+    """Who reads a stream.
+
+    `confirm` raises NotAuthenticated once the credential has expired or been revoked, and what
+    the database raises.
+    """
+
+    principal: Principal
+    confirm: Callable[[], Awaitable[Principal]]
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAuthentication:
+    """The dependency of a stream: takes an access token, or in `?token=` a token for this stream.
+
+    `resource` names the path parameter that says which one thing the stream is about.
+    """
+
+    audience: StreamAudience
+    resource: str | None = None
+
+    async def __call__(
+        self,
+        request: Request,
+        resources: ResourcesDep,
+        _documented: BearerDoc,
+        token: Annotated[
+            str | None, Query(description="Of the `events_url`, for clients without headers.")
+        ] = None,
+    ) -> StreamCaller | None:
+        """Return who reads; None while the database is away and nothing is known of them.
+
+        Raises NotAuthenticated, or InvalidRequest for two credentials at once.
+        """
+        _refuse_several([*_credentials_of(request), *request.query_params.getlist("token")])
+        resolver = resources.principals
+        if token is None:
+            confirm = partial(resolver.resolve, _access_token_of(request))
+        else:
+            confirm = partial(resolver.resolve_for_stream, token, self._scope_of(request))
+        try:
+            return StreamCaller(await confirm(), confirm)
+        except (SQLAlchemyError, OSError) as error:
+            log.warning("stream_caller_unknown", error=type(error).__name__)
+            return None
+
+    def _scope_of(self, request: Request) -> StreamScope:
+        if self.resource is None:
+            return StreamScope(self.audience, None)
+        try:
+            return StreamScope(self.audience, UUID(request.path_params[self.resource]))
+        except ValueError as error:
+            raise NotAuthenticated("The stream token is for another stream.") from error
+
+
+async def get_last_event_id(
+    last_event_id: Annotated[str | None, Header()] = None,
+    after: Annotated[
+        int | None, Query(ge=0, lt=2**53, description="As `Last-Event-ID`, which goes first.")
+    ] = None,
+) -> int | None:
+    """Return the id of the last frame that a returning reader has, None for a new one."""
+    if last_event_id and last_event_id.isascii() and last_event_id.isdigit():
+        return int(last_event_id[:15])
+    return after
+
+
+def _credentials_of(request: Request) -> list[str]:
+    return request.headers.getlist("authorization") + request.headers.getlist("x-api-key")
+
+
+def _refuse_several(credentials: Sequence[str]) -> None:
+    if len(credentials) > 1:
+        raise InvalidRequest("Send one credential, not several.", code="ambiguous_credentials")
+
+
+def _access_token_of(request: Request) -> str:
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer" or not token:
+        raise NotAuthenticated("Send an access token: `Authorization: Bearer …`.")
+    return token.strip()
+
+
+async def authorize_writer(caller: Caller) -> Principal:
+    """Return who calls. Raises PermissionDenied for a viewer."""
+    if caller.role is MemberRole.VIEWER:
+        raise PermissionDenied("Viewers can't change documents.")
+    return caller
+
+
+Writer = Annotated[Principal, Depends(authorize_writer)]
 
 
 async def get_retriever(resources: ResourcesDep) -> Retriever:
@@ -77,8 +180,30 @@ async def get_stream_timing(resources: ResourcesDep) -> StreamTiming:
     return StreamTiming(drain_s=22.0) if resources.settings.is_production else StreamTiming()
 
 
+async def get_intake(resources: ResourcesDep) -> Intake:
+    return Intake(resources.storage, resources.settings.org_queued_documents)
+
+
 async def get_uploader(resources: ResourcesDep) -> Uploader:
-    return Uploader(resources.db, resources.storage, resources.settings.max_upload_bytes)
+    settings = resources.settings
+    return Uploader(
+        resources.storage,
+        resources.sealer,
+        settings.max_upload_bytes,
+        secret=settings.signing_key.encode(),
+    )
+
+
+async def get_resumable_uploads(
+    resources: ResourcesDep, intake: Annotated[Intake, Depends(get_intake)]
+) -> ResumableUploads:
+    return ResumableUploads(
+        resources.db,
+        resources.storage,
+        resources.sealer,
+        intake,
+        resources.settings.max_upload_bytes,
+    )
 
 
 def check_routes_are_guarded(routes: Sequence[BaseRoute]) -> None:
@@ -98,4 +223,5 @@ def check_routes_are_guarded(routes: Sequence[BaseRoute]) -> None:
 
 
 def _authenticates(dependant: Dependant) -> bool:
-    return dependant.call is authenticate or any(map(_authenticates, dependant.dependencies))
+    is_guard = dependant.call is authenticate or isinstance(dependant.call, StreamAuthentication)
+    return is_guard or any(map(_authenticates, dependant.dependencies))

@@ -16,7 +16,13 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core.connection import ClientGone
-from app.core.errors import AppError, NotAuthenticated, ProviderError, Unavailable
+from app.core.errors import (
+    AppError,
+    NotAuthenticated,
+    ProviderError,
+    RangeNotSatisfiable,
+    Unavailable,
+)
 
 log = structlog.get_logger(__name__)
 
@@ -88,7 +94,9 @@ async def _handle_app_error(request: Request, error: Exception) -> JSONResponse:
     headers = {}
     if isinstance(error, NotAuthenticated):
         headers["WWW-Authenticate"] = "Bearer"
-    if error.status in (429, 503):
+    if isinstance(error, RangeNotSatisfiable):
+        headers["Content-Range"] = f"bytes */{error.size_bytes}"
+    if error.status in (429, 503) or error.retry_after_s:
         headers["Retry-After"] = str(max(1, round(error.retry_after_s or _DEFAULT_RETRY_AFTER_S)))
     return _respond(
         request, error.status, error.code, error.message, error.type, error.param, headers

@@ -12,6 +12,7 @@ from app import exception_handlers
 from app.config import Settings
 from app.core.logging import configure_logging
 from app.dependencies import check_routes_are_guarded
+from app.documents.housekeeping import Housekeeper
 from app.ingestion.hnsw import run_index_builder
 from app.ingestion.sweep import Sweeper
 from app.middleware import BodyLimit, RequestContext, RequestProfiler
@@ -48,10 +49,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         CORSMiddleware,
         allow_origins=settings.allowed_origins,
         allow_methods=["*"],
-        allow_headers=["Authorization", "Content-Type", "Last-Event-ID", "X-API-Key"],
+        allow_headers=[
+            *("Authorization", "Content-Type", "Last-Event-ID", "X-API-Key", "Idempotency-Key"),
+            *("Tus-Resumable", "Upload-Length", "Upload-Metadata", "Upload-Offset"),
+            "Upload-Checksum",
+        ],
         expose_headers=[
             *("X-Request-ID", "X-Processing-Time-Ms", "Location", "Retry-After"),
-            *("Accept-Ranges", "Content-Range", "Content-Disposition"),
+            *("Accept-Ranges", "Content-Range", "Content-Disposition", "Idempotency-Replayed"),
+            *("Tus-Resumable", "Tus-Version", "Tus-Extension", "Tus-Max-Size"),
+            *("Tus-Checksum-Algorithm", "Upload-Offset", "Upload-Length", "Upload-Metadata"),
+            *("Upload-Expires", "Document-Id"),
         ],
     )
     app.add_middleware(RequestContext)
@@ -65,6 +73,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         app.state.resources = resources
         tasks = [
             asyncio.create_task(Sweeper(resources.db, resources.storage).run()),
+            asyncio.create_task(Housekeeper(resources.db, resources.storage).run()),
             asyncio.create_task(run_index_builder(settings.database_url)),
             asyncio.create_task(_warm_up(resources)),
         ]

@@ -20,7 +20,9 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 # Polled every few seconds by supervisors and scrapers: their successes are not news.
 _QUIET_PATHS = frozenset({"/health", "/health/ready", "/metrics"})
 _MAX_BODY_BYTES = 1024 * 1024
-_COUNT_FOR_THEMSELVES = frozenset({"/api/v1/documents/upload"})
+_COUNT_FOR_THEMSELVES = re.compile(
+    r"/api/v1/documents/upload|/api/v1/documents/[^/]+/content|/api/v1/uploads/[^/]+"
+)
 _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
@@ -76,7 +78,7 @@ class BodyLimit:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _COUNT_FOR_THEMSELVES:
+        if scope["type"] != "http" or _COUNT_FOR_THEMSELVES.fullmatch(scope["path"]):
             await self.app(scope, receive, send)
             return
         left = _MAX_BODY_BYTES

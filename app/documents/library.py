@@ -1,31 +1,35 @@
-"""The documents of one organization: list, get, delete, and purge what was deleted."""
+"""The documents of one organization: list them, get one, hold one to change it."""
 
 import unicodedata
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import CursorResult, Select, func, select, text, tuple_, update
+from sqlalchemy import ColumnElement, Select, func, or_, select, text, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core.db import Database
 from app.core.errors import NotFound
-from app.core.jobs import JobName, enqueue
 from app.core.pagination import Cursor, Page
-from app.core.storage import BlobStore
 from app.models.documents import Document, DocumentStatus
 
-_UNCOUNT_LEXEMES = text("""
-    SELECT count_lexemes(org_id, id, generation, -1) FROM documents
-    WHERE org_id = :org_id AND id = :id AND generation > 0
+# Numbered in one pass. Joined to the documents it was, before an ANALYZE, a pass for each of them.
+_QUEUE_POSITIONS = text("""
+    SELECT id, position FROM (
+        SELECT id, row_number() OVER (ORDER BY queued_at, id) AS position
+        FROM documents WHERE org_id = :org_id AND status = 'queued') AS queue
+    WHERE id = ANY(:ids)
 """)
-# To the end of the queue with it: one that can't be removed must not hold up the others.
-_TAKE_DELETED = text("""
-    UPDATE documents SET queued_at = now()
-    WHERE (org_id, id) = (
-        SELECT org_id, id FROM documents WHERE status = 'deleting'
-        ORDER BY queued_at, id LIMIT 1 FOR UPDATE SKIP LOCKED)
-    RETURNING org_id, id
-""")
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentView:
+    """A document and its place among the queued ones of its organization.
+
+    1 is next; None unless it is queued.
+    """
+
+    document: Document
+    queue_position: int | None
 
 
 async def list_documents(
@@ -36,7 +40,7 @@ async def list_documents(
     name: str | None,
     cursor: Cursor | None,
     limit: int,
-) -> Page[Document]:
+) -> Page[DocumentView]:
     """Return a page of documents, newest first; `name` is any part of the file name."""
     query = _visible(org_id).order_by(Document.created_at.desc(), Document.id.desc())
     if status is not None:
@@ -53,77 +57,67 @@ async def list_documents(
     items = rows[:limit]
     has_more = len(rows) > limit
     next_cursor = Cursor(items[-1].created_at, items[-1].id).encode() if has_more else None
-    return Page(items, next_cursor)
+    return Page(await _place(session, org_id, items), next_cursor)
 
 
 async def get_document(session: AsyncSession, org_id: UUID, document_id: UUID) -> Document:
-    """Raises NotFound, also for another organization's document and one that is being deleted."""
+    """Raises NotFound, also for another organization's document and one that is deleted."""
     document = await session.scalar(_visible(org_id).where(Document.id == document_id))
     if document is None:
-        raise NotFound("There is no such document.")
+        raise _not_found()
+    return document
+
+
+async def get_view(session: AsyncSession, org_id: UUID, document_id: UUID) -> DocumentView:
+    """Like `get_document`, with the place in the queue."""
+    document = await get_document(session, org_id, document_id)
+    return (await _place(session, org_id, [document]))[0]
+
+
+async def lock_document(session: AsyncSession, org_id: UUID, document_id: UUID) -> Document:
+    """Like `get_document`; nobody else changes the row until the transaction ends."""
+    document = await session.scalar(
+        _visible(org_id).where(Document.id == document_id).with_for_update()
+    )
+    if document is None:
+        raise _not_found()
     return document
 
 
 async def check_all_exist(session: AsyncSession, org_id: UUID, document_ids: list[UUID]) -> None:
     """Raises NotFound when any of the ids names no document of the organization."""
     found = await session.scalars(
-        select(Document.id).where(
-            Document.org_id == org_id,
-            Document.id.in_(document_ids),
-            Document.deleted_at.is_(None),
-        )
+        select(Document.id).where(*_is_visible(org_id), Document.id.in_(document_ids))
     )
     if len(set(found)) < len(set(document_ids)):
         raise NotFound("There is no such document.", param="document_ids")
 
 
-async def delete_document(session: AsyncSession, org_id: UUID, document_id: UUID) -> None:
-    """Hide the document from every reader at once; a worker removes it. Raises NotFound."""
-    result: CursorResult[Any] = await session.execute(  # type: ignore[assignment]  # an UPDATE
-        update(Document)
-        .where(Document.org_id == org_id, Document.id == document_id, Document.deleted_at.is_(None))
-        .values(
-            status=DocumentStatus.DELETING,
-            stage=None,
-            error_code=None,
-            error_message=None,
-            deleted_at=func.now(),
-            queued_at=func.now(),
-            updated_at=func.now(),
-        )
-        .execution_options(synchronize_session=False)
-    )
-    if result.rowcount == 0:
-        raise NotFound("There is no such document.")
-    enqueue(session, JobName.PURGE)
-
-
-async def purge_next(db: Database, storage: BlobStore) -> bool:
-    """Remove one deleted document: chunks, then the file, then the row. False when none is left.
-
-    Killed at any point, or raising what the disk or the database raises, it leaves a document
-    that a later call takes up again.
-    """
-    async with db.system_transaction() as session:
-        row = (await session.execute(_TAKE_DELETED)).one_or_none()
-    if row is None:
-        return False
-    async with db.system_transaction() as session:
-        # Together with the chunks, so that a second attempt finds nothing left to take out.
-        await session.execute(_UNCOUNT_LEXEMES, {"org_id": row.org_id, "id": row.id})
-        for table in ("chunk_embeddings", "chunks", "pages"):
-            await session.execute(
-                text(f"DELETE FROM {table} WHERE org_id = :org_id AND document_id = :id"),  # noqa: S608
-                {"org_id": row.org_id, "id": row.id},
-            )
-    storage.delete(row.org_id, row.id)
-    async with db.system_transaction() as session:
-        await session.execute(
-            text("DELETE FROM documents WHERE org_id = :org_id AND id = :id AND status='deleting'"),
-            {"org_id": row.org_id, "id": row.id},
-        )
-    return True
-
-
 def _visible(org_id: UUID) -> Select[Document]:
-    return select(Document).where(Document.org_id == org_id, Document.deleted_at.is_(None))
+    return select(Document).where(*_is_visible(org_id))
+
+
+def _is_visible(org_id: UUID) -> tuple[ColumnElement[bool], ...]:
+    """An expired document is gone on the second, not when the sweep gets to it."""
+    return (
+        Document.org_id == org_id,
+        Document.deleted_at.is_(None),
+        or_(Document.expires_at.is_(None), Document.expires_at > func.now()),
+    )
+
+
+async def _place(
+    session: AsyncSession, org_id: UUID, documents: Sequence[Document]
+) -> list[DocumentView]:
+    queued = [d.id for d in documents if d.status == DocumentStatus.QUEUED]
+    positions: dict[UUID, int] = {}
+    if queued:
+        rows = await session.execute(_QUEUE_POSITIONS, {"org_id": org_id, "ids": queued})
+        positions = {row.id: row.position for row in rows}
+        # One that has left the queue since it was read: its turn had come.
+        positions = dict.fromkeys(queued, 1) | positions
+    return [DocumentView(document, positions.get(document.id)) for document in documents]
+
+
+def _not_found() -> NotFound:
+    return NotFound("There is no such document.")

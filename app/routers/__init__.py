@@ -2,11 +2,29 @@
 
 from fastapi import APIRouter
 
-from app.routers import auth, chat, documents, health, search
+from app.routers import (
+    auth,
+    chat,
+    deletions,
+    document_events,
+    documents,
+    health,
+    inspection,
+    resumable,
+    search,
+    uploads,
+)
 
 ROUTERS: dict[str, APIRouter] = {
     "auth": auth.router,
+    # Before the documents: `upload` is no document's id.
+    "uploads": uploads.router,
+    "resumable": resumable.router,
+    # And `events` is none either.
+    "document_events": document_events.router,
     "documents": documents.router,
+    "inspection": inspection.router,
+    "deletions": deletions.router,
     "search": search.router,
     "chat": chat.router,
     "health": health.router,

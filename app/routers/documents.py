@@ -1,43 +1,38 @@
-"""Upload, list, inspect, download and delete documents."""
+"""List, inspect, download, cancel, retry, expire and delete documents."""
 
-from collections.abc import AsyncIterator
-from datetime import datetime
-from typing import Annotated, Any
+from datetime import UTC, datetime
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Query, Request, Response, status
+from fastapi import APIRouter, Depends, Query, Response, status
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, Field
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    computed_field,
+)
 from starlette import responses
-from starlette.requests import ClientDisconnect
 
-from app.core.errors import InvalidRequest, NotFound, PermissionDenied, RangeNotSatisfiable
+from app.accounts.principal import Principal
+from app.core.errors import NotFound, RangeNotSatisfiable
 from app.core.pagination import Cursor
 from app.core.text import storable
-from app.dependencies import Caller, ResourcesDep, get_uploader
-from app.documents import library
-from app.documents.uploads import Uploader
-from app.models.accounts import MemberRole
-from app.models.documents import Document, DocumentStatus, IngestionStage
+from app.dependencies import Caller, ResourcesDep, Writer, get_intake
+from app.documents import library, lifecycle
+from app.documents.deletion import delete_document
+from app.documents.intake import Intake
+from app.documents.library import DocumentView
+from app.documents.options import MAX_PASSWORD_CHARS
+from app.ingestion.media_types import CONTENT_TYPES
+from app.ingestion.outcomes import OUTCOMES, IngestErrorCode
+from app.models.documents import DocumentStatus, IngestionStage
+from app.resources import Resources
 
 router = APIRouter(prefix="/api/v1/documents", tags=["documents"])
-
-# What a browser is told. Text is never served as something that it would render.
-_CONTENT_TYPES = {"application/pdf": "application/pdf"}
-_UPLOAD_BODY: dict[str, Any] = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary"}},
-                }
-            }
-        },
-    }
-}
 
 
 class DocumentOut(BaseModel):
@@ -48,15 +43,28 @@ class DocumentOut(BaseModel):
     title: str | None
     media_type: str
     size_bytes: int
+    version: int = Field(description="Of the newest content; the name, type and size are its own.")
+    ready_version: int = Field(description="What is searched and downloaded; 0: none is ready yet.")
     status: DocumentStatus
     stage: IngestionStage | None
     percent: int = Field(ge=0, le=100)
+    pages_done: int
+    pages_total: int | None
+    queue_position: int | None = Field(
+        default=None, ge=1, description="Among the queued ones of the organization; 1 is next."
+    )
     page_count: int | None
     chunk_count: int
-    error_code: str | None
+    warning_count: int = Field(description="Pages with a warning; the report has them.")
+    error_code: IngestErrorCode | None
     error_message: str | None
     created_at: datetime
     updated_at: datetime
+    expires_at: datetime | None = Field(description="When it is deleted; null: never.")
+
+    @computed_field(description="Whether the same file can get ready when it is tried again.")
+    def retryable(self) -> bool | None:
+        return OUTCOMES[self.error_code].is_retryable if self.error_code else None
 
 
 class DocumentPage(BaseModel):
@@ -64,45 +72,39 @@ class DocumentPage(BaseModel):
     next_cursor: str | None
 
 
-class UploadOut(BaseModel):
+def _to_future(moment: datetime) -> datetime:
+    try:
+        in_utc = moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("it is no time of this calendar") from error
+    if in_utc <= datetime.now(UTC):
+        raise ValueError("it must be in the future")
+    return in_utc
+
+
+class DocumentPatch(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    expires_at: Annotated[AwareDatetime, AfterValidator(_to_future)] | None = Field(
+        description="When the document is deleted, with a time zone; null: never."
+    )
+
+
+class RetryRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    password: SecretStr | None = Field(
+        default=None,
+        min_length=1,
+        max_length=MAX_PASSWORD_CHARS,
+        description="Opens an encrypted file. Kept until it has been read.",
+    )
+
+
+class DeletionStarted(BaseModel):
+    deletion_id: UUID
     document_id: UUID
-    filename: str
-    status: str = Field(description="`processing`, or the real status of a known document.")
-    message: str
-    media_type: str
-    size_bytes: int
-    deduplicated: bool
-
-
-@router.post("/upload", status_code=status.HTTP_202_ACCEPTED, openapi_extra=_UPLOAD_BODY)
-async def upload_document(
-    request: Request,
-    response: Response,
-    caller: Caller,
-    uploader: Annotated[Uploader, Depends(get_uploader)],
-) -> UploadOut:
-    """Take in one file. The same bytes again give the document that is there (200)."""
-    _require_writer(caller.role)
-    length = request.headers.get("content-length", "")
-    result = await uploader.receive(
-        caller,
-        _body_of(request),
-        content_type=request.headers.get("content-type", ""),
-        content_length=int(length) if length.isascii() and length.isdigit() else None,
-    )
-    document = result.document
-    response.headers["Location"] = f"/api/v1/documents/{document.id}"
-    if not result.is_new:
-        response.status_code = status.HTTP_200_OK
-    return UploadOut(
-        document_id=document.id,
-        filename=document.filename,
-        status="processing" if result.is_new else document.status,
-        message=_upload_message(document, is_new=result.is_new),
-        media_type=document.media_type,
-        size_bytes=document.size_bytes,
-        deduplicated=not result.is_new,
-    )
+    status_url: str
 
 
 @router.get("")
@@ -124,49 +126,108 @@ async def list_documents(
             cursor=Cursor.decode(cursor) if cursor else None,
             limit=limit,
         )
-    return DocumentPage(items=[_out(d) for d in page.items], next_cursor=page.next_cursor)
+    return DocumentPage(items=[_out(view) for view in page.items], next_cursor=page.next_cursor)
 
 
 @router.get("/{document_id}")
 async def get_document(document_id: UUID, caller: Caller, resources: ResourcesDep) -> DocumentOut:
     async with resources.db.transaction(caller) as session:
-        return _out(await library.get_document(session, caller.org_id, document_id))
+        return _out(await library.get_view(session, caller.org_id, document_id))
 
 
+@router.patch("/{document_id}")
+async def patch_document(
+    document_id: UUID, body: DocumentPatch, caller: Writer, resources: ResourcesDep
+) -> DocumentOut:
+    """Set when the document is deleted by itself, or that it never is."""
+    async with resources.db.transaction(caller) as session:
+        await lifecycle.set_expiry(session, caller.org_id, document_id, body.expires_at)
+        return _out(await library.get_view(session, caller.org_id, document_id))
+
+
+@router.post("/{document_id}/cancel")
+async def cancel_document(
+    document_id: UUID, caller: Writer, resources: ResourcesDep
+) -> DocumentOut:
+    """Stop the processing: the document is `failed` with `cancelled`. Readers keep what they see.
+
+    409 `not_in_progress` when it was neither queued nor being processed.
+    """
+    async with resources.db.transaction(caller) as session:
+        await lifecycle.cancel(session, caller.org_id, document_id)
+        return _out(await library.get_view(session, caller.org_id, document_id))
+
+
+@router.post("/{document_id}/retry")
+async def retry_document(
+    document_id: UUID,
+    caller: Writer,
+    resources: ResourcesDep,
+    intake: Annotated[Intake, Depends(get_intake)],
+    body: RetryRequest | None = None,
+) -> DocumentOut:
+    """Queue a failed document again, if need be with its password. 409 `not_failed` when ready."""
+    password = body.password if body else None
+    sealed = resources.sealer.seal(password.get_secret_value()) if password else None
+    async with resources.db.transaction(caller) as session:
+        await lifecycle.retry(
+            session, caller.org_id, document_id, intake=intake, sealed_password=sealed
+        )
+        return _out(await library.get_view(session, caller.org_id, document_id))
+
+
+@router.delete("/{document_id}", status_code=status.HTTP_202_ACCEPTED)
+async def remove_document(
+    document_id: UUID, response: Response, caller: Writer, resources: ResourcesDep
+) -> DeletionStarted:
+    """Delete a document: gone for every reader at once, then removed with its chunks and files.
+
+    `status_url` is the receipt, also when it is asked for once more.
+    """
+    async with resources.db.transaction(caller) as session:
+        deletion = await delete_document(
+            session, caller.org_id, document_id, requested_by=caller.user_id
+        )
+    status_url = f"/api/v1/deletions/{deletion.id}"
+    response.headers["Location"] = status_url
+    return DeletionStarted(deletion_id=deletion.id, document_id=document_id, status_url=status_url)
+
+
+@router.head("/{document_id}/content", include_in_schema=False)
 @router.get("/{document_id}/content", response_class=FileResponse)
 async def get_content(document_id: UUID, caller: Caller, resources: ResourcesDep) -> FileResponse:
-    """The original file, with range requests. Always as a download: its content is untrusted."""
+    """The original file, with range requests. Always as a download: its content is untrusted.
+
+    While a new version is being processed it is the one before, as in search.
+    """
+    # The file of a version goes when the next one gets ready: then there is that one.
+    for _ in range(2):
+        download = await _find_content(resources, caller, document_id)
+        if download is not None:
+            return download
+    raise NotFound("The file of this document is gone.", code="file_missing")
+
+
+async def _find_content(
+    resources: Resources, caller: Principal, document_id: UUID
+) -> FileResponse | None:
     async with resources.db.transaction(caller) as session:
         document = await library.get_document(session, caller.org_id, document_id)
-    path = resources.storage.path(caller.org_id, document.id)
+    version = document.ready_version or document.version
+    media_type = document.ready_media_type or document.media_type
+    path = resources.storage.path(caller.org_id, document.id, version)
     try:
         stat_result = path.stat()
-    except FileNotFoundError as error:
-        raise NotFound("The file of this document is gone.", code="file_missing") from error
+    except FileNotFoundError:
+        return None
     return _Download(
         path,
-        media_type=_CONTENT_TYPES.get(document.media_type, "text/plain; charset=utf-8"),
-        filename=document.filename,
+        # Text of any kind is never served as something that a browser would render.
+        media_type=CONTENT_TYPES.get(media_type, "text/plain; charset=utf-8"),
+        filename=document.ready_filename or document.filename,
         stat_result=stat_result,
         headers={"Content-Security-Policy": "sandbox; default-src 'none'"},
     )
-
-
-@router.delete("/{document_id}", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_document(document_id: UUID, caller: Caller, resources: ResourcesDep) -> None:
-    """Delete a document: gone for every reader at once, then removed with its chunks and file."""
-    _require_writer(caller.role)
-    async with resources.db.transaction(caller) as session:
-        await library.delete_document(session, caller.org_id, document_id)
-
-
-async def _body_of(request: Request) -> AsyncIterator[bytes]:
-    """The body as it arrives. Raises InvalidRequest when the client is gone."""
-    try:
-        async for chunk in request.stream():
-            yield chunk
-    except ClientDisconnect as error:
-        raise InvalidRequest("The client went away.", code="client_disconnected") from error
 
 
 class _Download(FileResponse):
@@ -179,21 +240,9 @@ class _Download(FileResponse):
         except responses.MalformedRangeHeader:
             return []  # the whole file: RFC 9110, section 14.2, lets a server ignore it
         except responses.RangeNotSatisfiable as error:
-            raise RangeNotSatisfiable(f"The file has {file_size} bytes.", param="Range") from error
+            raise RangeNotSatisfiable(size_bytes=file_size) from error
 
 
-def _require_writer(role: MemberRole) -> None:
-    if role is MemberRole.VIEWER:
-        raise PermissionDenied("Viewers can't change documents.")
-
-
-def _upload_message(document: Document, *, is_new: bool) -> str:
-    if is_new:
-        return "The document is being processed."
-    if document.status == DocumentStatus.READY:
-        return "This document is here already."
-    return "This document is here already and is being processed."
-
-
-def _out(document: Document) -> DocumentOut:
-    return DocumentOut.model_validate(document, from_attributes=True)
+def _out(view: DocumentView) -> DocumentOut:
+    shown = DocumentOut.model_validate(view.document, from_attributes=True)
+    return shown.model_copy(update={"queue_position": view.queue_position})

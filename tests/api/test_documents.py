@@ -1,24 +1,23 @@
-"""List, get, download and delete documents."""
+"""List, get and download documents, and who may change them."""
 
-import json
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote
 from uuid import UUID, uuid4
 
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import text
 
 from app.core.pagination import Cursor
-from app.documents.library import purge_next
-from app.ingestion.pipeline import Ingester, ingest_next
+from app.ingestion.outcomes import IngestErrorCode
+from app.ingestion.pipeline import Ingester
 from app.models.accounts import MemberRole
 from app.resources import Resources
 from tests.conftest import ingest_all
 from tests.pdfs import text_pdf
 from tests.people import PASSWORD, Person
-
-CHILD_TABLES = ("pages", "chunks", "chunk_embeddings")
+from tests.stored import ChunkRow, PageRow, change_document, make_ready
 
 
 async def upload(person: Person, filename: str, content: bytes) -> str:
@@ -31,15 +30,6 @@ async def list_names(person: Person, **params: Any) -> list[str]:
     response = await person.get("/api/v1/documents", params=params)
     assert response.status_code == 200, response.text
     return [item["filename"] for item in response.json()["items"]]
-
-
-async def count_rows(resources: Resources, table: str, document_id: str) -> int:
-    column = "id" if table == "documents" else "document_id"
-    async with resources.db.system_transaction() as session:
-        count: int = await session.scalar(
-            text(f"SELECT count(*) FROM {table} WHERE {column} = :id"), {"id": UUID(document_id)}
-        )
-    return count
 
 
 # List
@@ -164,6 +154,51 @@ async def test_a_document_says_how_far_it_is(person: Person, ingester: Ingester)
     assert (ready["status"], ready["percent"], ready["stage"]) == ("ready", 100, None)
     assert (ready["title"], ready["page_count"], ready["chunk_count"]) == ("Otter", 1, 1)
     assert (ready["error_code"], ready["error_message"]) == (None, None)
+    assert (ready["version"], ready["ready_version"]) == (1, 1)
+    assert (ready["pages_done"], ready["pages_total"], ready["warning_count"]) == (1, 1, 0)
+
+
+async def test_a_failed_document_says_whether_a_retry_makes_sense(
+    person: Person, resources: Resources
+) -> None:
+    document_id = await upload(person, "failing.txt", b"it fails")
+    url = f"/api/v1/documents/{document_id}"
+    assert (await person.get(url)).json()["retryable"] is None
+    for code, is_retryable in (("corrupt", False), ("timed_out", True)):
+        await change_document(
+            resources, document_id, "status = 'failed', error_code = :code", code=code
+        )
+        failed = (await person.get(url)).json()
+        assert (failed["error_code"], failed["retryable"]) == (code, is_retryable)
+
+
+async def test_queued_documents_know_their_place(
+    person: Person, stranger: Person, resources: Resources
+) -> None:
+    await upload(stranger, "other.txt", b"another queue")
+    ids = [await upload(person, f"{n}.txt", f"text {n}".encode()) for n in range(4)]
+    items = (await person.get("/api/v1/documents")).json()["items"]
+    assert [(d["id"], d["queue_position"]) for d in items] == [
+        (ids[3], 4),
+        (ids[2], 3),
+        (ids[1], 2),
+        (ids[0], 1),
+    ]
+    await change_document(resources, ids[1], "status = 'processing'")
+    # Its turn comes by when it was queued, not by when it was uploaded.
+    await change_document(resources, ids[3], "queued_at = queued_at - interval '1 hour'")
+    last = (await person.get("/api/v1/documents", params={"limit": 2})).json()["items"]
+    assert [d["queue_position"] for d in last] == [1, 3]
+    places = [(await person.get(f"/api/v1/documents/{i}")).json()["queue_position"] for i in ids]
+    assert places == [2, None, 3, 1]
+
+
+async def test_the_documented_error_codes_are_those_there_are(app: FastAPI) -> None:
+    schemas = app.openapi()["components"]["schemas"]
+    assert set(schemas["IngestErrorCode"]["enum"]) == set(IngestErrorCode)
+    reference = {"$ref": "#/components/schemas/IngestErrorCode"}
+    for model in ("DocumentOut", "ReportOut"):
+        assert reference in schemas[model]["properties"]["error_code"]["anyOf"]
 
 
 async def test_an_id_that_is_none_is_422_and_an_unknown_one_404(person: Person) -> None:
@@ -205,9 +240,57 @@ async def test_ranges_are_served(person: Person) -> None:
     assert b"45" in body
     for nonsense in ("garbage", "bytes=5-1", "bytes=a-b", "bytes=", "bytes=" + "0-," * 5_000):
         assert await get(nonsense) == (200, content)
-    status, body = await get(f"bytes={len(content)}-")
-    assert status == 416
-    assert json.loads(body)["error"]["code"] == "range_not_satisfiable"
+    behind = person.headers | {"Range": f"bytes={len(content)}-"}
+    response = await person.client.get(url, headers=behind)
+    assert response.status_code == 416
+    assert response.json()["error"]["code"] == "range_not_satisfiable"
+    assert response.headers["content-range"] == f"bytes */{len(content)}"
+
+
+async def test_head_tells_of_a_file_what_get_would(person: Person) -> None:
+    document_id = await upload(person, "a.txt", b"some bytes")
+    url = f"/api/v1/documents/{document_id}/content"
+    head = await person.client.head(url, headers=person.headers)
+    get = await person.get(url)
+    assert (head.status_code, head.content) == (200, b"")
+    told = ("content-length", "content-type", "etag", "accept-ranges", "content-disposition")
+    assert [head.headers[name] for name in told] == [get.headers[name] for name in told]
+    assert (await person.client.head(url)).status_code == 401
+
+
+async def test_readers_keep_the_ready_version_while_the_next_is_made(
+    person: Person, resources: Resources
+) -> None:
+    document_id = await upload(person, "old.txt", b"The old walrus.")
+    pages, chunks = [PageRow(1, "The old walrus.")], [ChunkRow("The old walrus.", (1, 0, 15))]
+    await make_ready(resources, person.org_id, document_id, pages, chunks)
+    path = resources.storage.path(person.org_id, UUID(document_id), 2)
+    path.write_bytes(b"%PDF-new")
+    await change_document(
+        resources,
+        document_id,
+        "version = 2, status = 'queued', filename = 'new.pdf', media_type = 'application/pdf'",
+    )
+    url = f"/api/v1/documents/{document_id}"
+
+    async def download() -> tuple[bytes, str, str]:
+        response = await person.get(f"{url}/content")
+        headers = response.headers
+        return response.content, headers["content-type"], headers["content-disposition"]
+
+    text_type = "text/plain; charset=utf-8"
+    assert await download() == (b"The old walrus.", text_type, 'attachment; filename="old.txt"')
+    shown = (await person.get(url)).json()
+    assert (shown["filename"], shown["version"], shown["ready_version"]) == ("new.pdf", 2, 1)
+    found = await person.post("/api/v1/search", json={"query": "walrus"})
+    assert [hit["filename"] for hit in found.json()["results"]] == ["old.txt"]
+    await change_document(
+        resources,
+        document_id,
+        "ready_version = 2, ready_filename = filename, ready_media_type = media_type,"
+        " status = 'ready'",
+    )
+    assert await download() == (b"%PDF-new", "application/pdf", 'attachment; filename="new.pdf"')
 
 
 @pytest.mark.parametrize(
@@ -270,61 +353,7 @@ async def test_a_lost_file_is_404_until_it_is_uploaded_again(
     assert response.content == b"soon lost"
 
 
-# Delete
-
-
-async def test_a_deleted_document_is_gone_at_once_and_then_for_good(
-    person: Person, ingester: Ingester, resources: Resources
-) -> None:
-    document_id = await upload(person, "quokka.txt", b"The quokka lives on Rottnest Island.")
-    await ingest_all(ingester)
-    question = {"query": "Where does the quokka live?"}
-    assert (await person.post("/api/v1/search", json=question)).json()["results"]
-    path = resources.storage.path(person.org_id, UUID(document_id))
-    assert path.is_file()
-
-    url = f"/api/v1/documents/{document_id}"
-    assert (await person.delete(url)).status_code == 204
-    assert await list_names(person) == []
-    assert await list_names(person, status="deleting") == []
-    assert (await person.get(url)).status_code == 404
-    assert (await person.get(f"{url}/content")).status_code == 404
-    assert (await person.delete(url)).status_code == 404
-    assert (await person.post("/api/v1/search", json=question)).json()["results"] == []
-    asked = await person.post("/api/v1/search", json=question | {"document_ids": [document_id]})
-    assert asked.status_code == 404
-
-    while await purge_next(resources.db, resources.storage):
-        pass
-    for table in ("documents", *CHILD_TABLES):
-        assert await count_rows(resources, table, document_id) == 0
-    assert not path.exists()
-
-
-async def test_the_same_bytes_can_come_back_after_a_deletion(
-    person: Person, ingester: Ingester
-) -> None:
-    first = await upload(person, "again.txt", b"here, gone, here again")
-    await person.delete(f"/api/v1/documents/{first}")
-    second = await upload(person, "again.txt", b"here, gone, here again")
-    assert second != first
-    await ingest_all(ingester)
-    assert await list_names(person, status="ready") == ["again.txt"]
-
-
-async def test_a_stranger_deletes_nothing(person: Person, stranger: Person) -> None:
-    document_id = await upload(person, "mine.txt", b"hands off")
-    assert (await stranger.delete(f"/api/v1/documents/{document_id}")).status_code == 404
-    assert await list_names(person) == ["mine.txt"]
-
-
-async def test_a_queued_document_that_is_deleted_is_never_ingested(
-    person: Person, ingester: Ingester
-) -> None:
-    await ingest_all(ingester)
-    document_id = await upload(person, "queued.txt", b"nobody will read this")
-    await person.delete(f"/api/v1/documents/{document_id}")
-    assert not await ingest_next(ingester)
+# Roles
 
 
 async def test_viewers_read_and_do_not_write(person: Person, resources: Resources) -> None:
@@ -339,29 +368,16 @@ async def test_viewers_read_and_do_not_write(person: Person, resources: Resource
     )
     viewer = Person(person.client, person.email, signed_in.json())
     assert (await viewer.get(f"/api/v1/documents/{document_id}/content")).status_code == 200
+    for path in ("report", "pages/1", "chunks"):
+        response = await viewer.get(f"/api/v1/documents/{document_id}/{path}")
+        assert response.status_code in {200, 404}, path
+    assert (await viewer.get("/api/v1/deletions")).status_code == 200
     assert (await viewer.delete(f"/api/v1/documents/{document_id}")).status_code == 403
+    for action in ("cancel", "retry"):
+        response = await viewer.post(f"/api/v1/documents/{document_id}/{action}")
+        assert response.status_code == 403, action
+    response = await viewer.client.patch(
+        f"/api/v1/documents/{document_id}", json={"expires_at": None}, headers=viewer.headers
+    )
+    assert response.status_code == 403
     assert (await viewer.upload("write.txt", b"for writing")).status_code == 403
-
-
-async def test_one_that_cannot_be_removed_does_not_hold_up_the_others(
-    person: Person, resources: Resources
-) -> None:
-    stuck = await upload(person, "stuck.txt", b"stuck")
-    free = await upload(person, "free.txt", b"free")
-    path = resources.storage.path(person.org_id, UUID(stuck))
-    path.unlink()
-    path.mkdir()  # a folder can't be unlinked
-    for document_id in (stuck, free):
-        await person.delete(f"/api/v1/documents/{document_id}")
-    for _ in range(2):
-        try:
-            while await purge_next(resources.db, resources.storage):
-                pass
-        except OSError:
-            continue
-    assert await count_rows(resources, "documents", free) == 0
-    assert await count_rows(resources, "documents", stuck) == 1
-    path.rmdir()
-    while await purge_next(resources.db, resources.storage):
-        pass
-    assert await count_rows(resources, "documents", stuck) == 0

@@ -5,10 +5,9 @@ import hashlib
 import json
 import os
 import socket
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -16,20 +15,24 @@ from zipfile import ZipFile
 
 import httpx2
 import pytest
+from fastapi import FastAPI
 from sqlalchemy import text
 
 from app.accounts.principal import Principal
 from app.config import Settings
 from app.core.errors import RequestTimeout
-from app.core.process import die_with_parent
+from app.dependencies import authenticate, get_intake, get_resources
+from app.documents.intake import Intake
+from app.documents.receiving import Patience
 from app.documents.uploads import Uploader
 from app.ingestion.pipeline import Ingester
 from app.models.accounts import MemberRole
 from app.resources import Resources, open_resources
+from tests.api_process import ApiProcess, running_api
 from tests.conftest import ingest_all
 from tests.pdfs import text_pdf
 from tests.people import Person
-from tests.stack_process import free_port, wait_until
+from tests.stack_process import wait_until
 
 UPLOAD = "/api/v1/documents/upload"
 BOUNDARY = "frontier"
@@ -272,7 +275,7 @@ async def test_uploads_against_deletions_of_the_same_bytes_are_never_an_error(
         listed = await person.get("/api/v1/documents")
         for item in listed.json()["items"]:
             deleted = await person.delete(f"/api/v1/documents/{item['id']}")
-            assert deleted.status_code in {204, 404}
+            assert deleted.status_code in {202, 404}
 
     for _ in range(6):
         *responses, _ = await asyncio.gather(
@@ -307,23 +310,24 @@ def zip_bytes(folder: Path) -> bytes:
 async def test_other_kinds_of_files_are_415(person: Person, tmp_path: Path, filename: str) -> None:
     contents = [
         zip_bytes(tmp_path),
-        b"\x89PNG\r\n\x1a\n" + bytes(range(256)),
-        b"GIF89a" + bytes(100),
+        b"\x7fELF" + bytes(100),
+        b"PK\x03\x04",
         b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(1000),
         bytes(range(256)),
     ]
     if filename != "a":
-        contents += [b"<!DOCTYPE html><html></html>", b"<svg onload='alert(1)'/>", b"plain words"]
+        contents += [b"<svg onload='alert(1)'/>", b"plain words"]
     for content in contents:
         response = await person.upload(filename, content)
         assert code_of(response) == (415, "unsupported_type"), content[:20]
 
 
 async def test_what_the_client_says_about_the_type_is_not_asked(person: Person) -> None:
-    response = await person.post(
-        UPLOAD, files={"file": ("a.html", b"<html></html>", "application/pdf")}
-    )
-    assert response.status_code == 415
+    claimed = ("a.bin", bytes(range(256)), "application/pdf")
+    assert (await person.post(UPLOAD, files={"file": claimed})).status_code == 415
+    claimed = ("a", text_pdf(["Not what it says."]), "text/html")
+    response = await person.post(UPLOAD, files={"file": claimed})
+    assert response.json()["media_type"] == "application/pdf"
 
 
 # Bad bodies
@@ -394,113 +398,214 @@ async def test_a_hundred_thousand_parts_are_read_and_refused(person: Person) -> 
 # Clients that stop
 
 
-def principal_of(person: Person) -> Principal:
-    return Principal(person.user_id, person.org_id, MemberRole.OWNER, uuid4())
+async def stalling() -> AsyncIterator[bytes]:
+    yield HEAD + b"the first words"
+    await asyncio.Event().wait()
 
 
-async def test_a_client_that_stalls_is_given_up(person: Person, resources: Resources) -> None:
-    uploader = Uploader(resources.db, resources.storage, 4 * MEGABYTE, chunk_timeout_s=0.1)
+async def dripping() -> AsyncIterator[bytes]:
+    yield HEAD
+    while True:
+        await asyncio.sleep(0)
+        yield b"x"
 
-    async def stalling() -> AsyncIterator[bytes]:
-        yield HEAD + b"the first words"
-        await asyncio.Event().wait()
 
+@pytest.mark.parametrize(
+    ("body", "patience"),
+    [
+        (stalling, Patience(silence_s=0.1)),
+        (dripping, Patience(silence_s=10.0, total_s=0.2)),
+    ],
+)
+async def test_a_client_that_stalls_or_drips_is_given_up(
+    resources: Resources, body: Callable[[], AsyncIterator[bytes]], patience: Patience
+) -> None:
+    uploader = Uploader(
+        resources.storage, resources.sealer, 4 * MEGABYTE, secret=b"", patience=patience
+    )
+    form = uploader.receive(body(), content_type=MULTIPART, content_length=None)
     with pytest.raises(RequestTimeout):
-        await uploader.receive(
-            principal_of(person), stalling(), content_type=MULTIPART, content_length=None
-        )
+        async with form:
+            pass
 
 
 async def test_a_database_that_is_away_is_not_a_full_disk(
-    person: Person, settings: Settings
+    person: Person, app: FastAPI, settings: Settings
 ) -> None:
     elsewhere = settings.model_copy(
         update={"database_url": "postgresql+asyncpg://footnote@127.0.0.1:9/footnote"}
     )
     async with open_resources(elsewhere) as resources:
-        uploader = Uploader(resources.db, resources.storage, 4 * MEGABYTE)
+        authenticated = Principal(person.user_id, person.org_id, MemberRole.OWNER, uuid4())
+        app.dependency_overrides[get_resources] = lambda: resources
+        app.dependency_overrides[authenticate] = lambda: authenticated
+        try:
+            response = await send(person, HEAD + b"words" + TAIL)
+        finally:
+            app.dependency_overrides.clear()
+    assert code_of(response) == (503, "unavailable")
 
-        async def body() -> AsyncIterator[bytes]:
-            yield HEAD + b"words" + TAIL
 
-        with pytest.raises(ConnectionError):
-            await uploader.receive(
-                principal_of(person), body(), content_type=MULTIPART, content_length=None
-            )
+# What may be said about the file
+
+
+def form_with(fields: dict[str, str], *, is_file_first: bool = False) -> bytes:
+    file = HEAD + b"words " + uuid4().hex.encode() + b"\r\n"
+    parts = [
+        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'.encode()
+        for name, value in fields.items()
+    ]
+    return b"".join([file, *parts] if is_file_first else [*parts, file]) + TAIL[2:]
+
+
+async def row_of(resources: Resources, response: httpx2.Response) -> Any:
+    async with resources.db.system_transaction() as session:
+        rows = await session.execute(
+            text("SELECT * FROM documents WHERE id = :id"), {"id": response.json()["document_id"]}
+        )
+        return rows.one()
+
+
+@pytest.mark.parametrize("is_file_first", [False, True])
+async def test_a_password_is_sealed_and_an_expiry_is_kept(
+    person: Person,
+    resources: Resources,
+    is_file_first: bool,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fields = {"password": "pässword-4711", "expires_at": "2099-01-31T12:00:00+01:00"}
+    response = await send(person, form_with(fields, is_file_first=is_file_first))
+    assert response.status_code == 202, response.text
+    row = await row_of(resources, response)
+    assert b"4711" not in row.sealed_password
+    assert resources.sealer.unseal(row.sealed_password) == "pässword-4711"
+    assert row.expires_at == datetime(2099, 1, 31, 11, tzinfo=UTC)
+    shown = await person.get(response.headers["location"])
+    assert "4711" not in response.text + shown.text + capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("password", "x" * 1025),
+        ("password", "x" * 20_000),
+        ("expires_at", "tomorrow"),
+        ("expires_at", "2099-01-31T12:00:00"),
+        ("expires_at", "2019-01-31T12:00:00Z"),
+        ("expires_at", "9999-12-31T23:59:59-23:00"),
+        ("expires_at", "0001-01-01T00:00:00+23:00"),
+    ],
+)
+async def test_options_that_cannot_be_are_422(person: Person, name: str, value: str) -> None:
+    for is_file_first in (False, True):
+        response = await send(person, form_with({name: value}, is_file_first=is_file_first))
+        assert code_of(response) == (422, "invalid_request")
+        assert response.json()["error"]["param"] == name
+        assert value not in response.text
+
+
+async def test_an_option_twice_or_in_no_utf_8_is_422(person: Person) -> None:
+    body = form_with({"password": "one"})
+    field = body[: body.index(HEAD)]
+    twice = await send(person, field + body)
+    assert (twice.status_code, twice.json()["error"]["param"]) == (422, "password")
+    odd = await send(person, body.replace(b"one", b"\xff"))
+    assert (odd.status_code, odd.json()["error"]["param"]) == (422, "password")
+
+
+async def test_an_empty_option_is_none(person: Person, resources: Resources) -> None:
+    response = await send(person, form_with({"password": "", "expires_at": ""}))
+    row = await row_of(resources, response)
+    assert (row.sealed_password, row.expires_at) == (None, None)
+
+
+async def test_a_failed_document_is_tried_again_with_the_password_that_comes(
+    person: Person, resources: Resources
+) -> None:
+    first = await send(person, body := form_with({}))
+    async with resources.db.system_transaction() as session:
+        await session.execute(
+            text(
+                "UPDATE documents SET status = 'failed', error_code = 'encrypted', percent = 40,"
+                " pages_done = 4, pages_total = 10, attempts = 3 WHERE id = :id"
+            ),
+            {"id": first.json()["document_id"]},
+        )
+    body = form_with({"password": "sesame"}).split(HEAD)[0] + body
+    again = await send(person, body)
+    assert (again.status_code, again.json()["status"]) == (200, "queued")
+    row = await row_of(resources, first)
+    assert resources.sealer.unseal(row.sealed_password) == "sesame"
+    assert (row.percent, row.pages_done, row.pages_total, row.attempts) == (0, 0, None, 0)
+
+
+async def test_known_bytes_with_an_expiry_set_it_and_without_one_leave_it(
+    person: Person, resources: Resources
+) -> None:
+    first = await send(person, body := form_with({}))
+    expiry = form_with({"expires_at": "2099-01-01T00:00:00Z"}).split(HEAD)[0]
+    assert (await send(person, expiry + body)).status_code == 200
+    assert (await send(person, body)).status_code == 200
+    assert (await row_of(resources, first)).expires_at == datetime(2099, 1, 1, tzinfo=UTC)
+
+
+# Too many at once
+
+
+@pytest.fixture
+def queue_of_three(app: FastAPI, resources: Resources) -> Iterator[None]:
+    app.dependency_overrides[get_intake] = lambda: Intake(resources.storage, max_queued=3)
+    yield
+    app.dependency_overrides.clear()
+
+
+@pytest.mark.usefixtures("queue_of_three")
+async def test_a_full_queue_is_429_without_reading_the_body(
+    person: Person, stranger: Person, resources: Resources
+) -> None:
+    for number in range(3):
+        assert (await person.upload("a.txt", f"file {number}".encode())).status_code == 202
+    megabytes = [0]
+    response = await send(person, endless(HEAD, megabytes))
+    assert code_of(response) == (429, "ingestion_backlog")
+    assert response.json()["error"]["type"] == "rate_limit_error"
+    assert int(response.headers["retry-after"]) >= 1
+    assert megabytes == [0]
+    assert (await stranger.upload("a.txt", b"file 4")).status_code == 202
+    async with resources.db.system_transaction() as session:
+        await session.execute(
+            text(
+                "UPDATE documents SET status = 'failed', error_code = 'no_text' WHERE org_id = :org"
+            ),
+            {"org": person.org_id},
+        )
+    assert (await person.upload("a.txt", b"file 4")).status_code == 202
+
+
+@pytest.mark.usefixtures("queue_of_three")
+async def test_no_more_than_the_cap_get_in_at_the_same_time(
+    person: Person, resources: Resources
+) -> None:
+    responses = await asyncio.gather(
+        *(person.upload("a.txt", f"at once {number}".encode()) for number in range(12))
+    )
+    statuses = [response.status_code for response in responses]
+    assert sorted(statuses) == [202] * 3 + [429] * 9
+    assert await count_documents(resources, person) == 3
+    assert len(list(resources.storage.path(person.org_id, uuid4()).parent.iterdir())) == 3
 
 
 # A real server process
 
 
-class ApiProcess:
-    """`python -m app api` on a port of its own, and sockets to it."""
-
-    def __init__(self, settings: Settings, data_dir: Path, folder: Path) -> None:
-        self.port = free_port()
-        self.incoming = data_dir / "files" / "incoming"
-        self.log = folder / "api.log"
-        with self.log.open("wb") as output:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "app", "api"],
-                env={
-                    **os.environ,
-                    "DATABASE_URL": settings.database_url,
-                    "REDIS_URL": settings.redis_url,
-                    "DATA_DIR": str(data_dir),
-                    "OLLAMA_BASE_URL": "http://127.0.0.1:9",
-                    "PORT": str(self.port),
-                    "MAX_UPLOAD_MB": "256",
-                },
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                preexec_fn=die_with_parent,  # noqa: PLW1509
-            )
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def rss_bytes(self) -> int:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) * 1024
-
-    def peak_rss_bytes(self) -> int:
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmHWM:")[1].split()[0]) * 1024
-
-    def reset_peak(self) -> None:
-        Path(f"/proc/{self.process.pid}/clear_refs").write_text("5")
-
-    def connect(self, person: Person, *headers: str) -> socket.socket:
-        """Return a socket that has sent the headers of an upload."""
-        connection = socket.create_connection(("127.0.0.1", self.port), timeout=30)
-        lines = [
-            f"POST {UPLOAD} HTTP/1.1",
-            "Host: test",
-            f"Authorization: {person.headers['Authorization']}",
-            f"Content-Type: {MULTIPART}",
-            *headers,
-        ]
-        connection.sendall("\r\n".join([*lines, "", ""]).encode())
-        return connection
-
-    def wait_until_nothing_is_incoming(self) -> None:
-        wait_until(lambda: not any(self.incoming.iterdir()))
-
-
 @pytest.fixture(scope="module")
 def api(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiProcess]:
-    folder = tmp_path_factory.mktemp("api")
-    # The same key as the app of the other tests, so that its people can sign in here.
-    (folder / "data").mkdir()
-    (folder / "data" / "secret_key").write_text(settings.signing_key)
-    server = ApiProcess(settings, folder / "data", folder)
-    try:
-        wait_until(lambda: '"models_ready"' in server.log.read_text())
+    with running_api(settings, tmp_path_factory.mktemp("api")) as server:
         yield server
-    finally:
-        server.process.terminate()
-        server.process.wait(30)
+
+
+def connect(api: ApiProcess, person: Person, *headers: str) -> socket.socket:
+    return api.connect(person, f"POST {UPLOAD}", f"Content-Type: {MULTIPART}", *headers)
 
 
 def answer_of(connection: socket.socket) -> tuple[int, dict[str, Any]]:
@@ -543,7 +648,7 @@ async def test_two_hundred_megabytes_pass_through_without_staying_in_memory(
 
 async def test_a_client_that_hangs_up_leaves_nothing(api: ApiProcess, person: Person) -> None:
     for length in ("Content-Length: 1000000", "Transfer-Encoding: chunked"):
-        with closing(api.connect(person, length)) as connection:
+        with closing(connect(api, person, length)) as connection:
             body = HEAD + b"x" * 100_000
             if "chunked" in length:
                 body = f"{len(body):x}\r\n".encode() + body + b"\r\n"
@@ -557,7 +662,7 @@ async def test_a_client_that_hangs_up_leaves_nothing(api: ApiProcess, person: Pe
 async def test_a_length_that_is_too_small_is_a_truncated_body(
     api: ApiProcess, person: Person
 ) -> None:
-    with closing(api.connect(person, "Content-Length: 200")) as connection:
+    with closing(connect(api, person, "Content-Length: 200")) as connection:
         connection.sendall(HEAD + b"x" * 5_000 + TAIL)
         status, body = await asyncio.to_thread(answer_of, connection)
     assert (status, body["error"]["code"]) == (400, "invalid_request")
@@ -569,13 +674,13 @@ async def test_a_length_over_the_limit_is_answered_before_the_body(
 ) -> None:
     length = 300 * MEGABYTE
     headers = (f"Content-Length: {length}", "Expect: 100-continue")
-    with closing(api.connect(person, *headers)) as connection:
+    with closing(connect(api, person, *headers)) as connection:
         status, body = await asyncio.to_thread(answer_of, connection)
     assert (status, body["error"]["code"]) == (413, "payload_too_large")
 
 
 async def test_a_stranger_is_told_so_before_the_body(api: ApiProcess, person: Person) -> None:
     nobody = Person(person.client, person.email, person.tokens | {"access_token": "nonsense"})
-    with closing(api.connect(nobody, "Content-Length: 1000000")) as connection:
+    with closing(connect(api, nobody, "Content-Length: 1000000")) as connection:
         status, _ = await asyncio.to_thread(answer_of, connection)
     assert status == 401

@@ -11,8 +11,12 @@ ROOT = Path(__file__).parents[2]
 MAY_SEE_ALL_ORGANIZATIONS = {
     "app/accounts/credentials.py",  # which sign-in is this
     "app/core/db.py",  # defines it
-    "app/documents/library.py",  # purge what was deleted
+    "app/documents/feed.py",  # one look for everybody who watches; each is told of their own
+    "app/documents/cleanup.py",  # what has expired, and blobs without a document
+    "app/documents/deletion.py",  # purge what was deleted
+    "app/documents/housekeeping.py",  # delete what has expired
     "app/ingestion/pipeline.py",  # claim the next document, make an embedding space
+    "app/ingestion/recognition.py",  # claim the next pages
     "app/ingestion/sweep.py",
     "app/retrieval/spaces.py",  # holds no tenant's data
     "app/routers/auth.py",  # sign-in

@@ -1,0 +1,255 @@
+"""A file that has arrived -> a document's row, its blob and a wake-up, in one transaction."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from uuid import UUID
+
+from sqlalchemy import Select, delete, func, select, text
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.accounts.principal import Principal
+from app.core.errors import (
+    Conflict,
+    NotFound,
+    RateLimited,
+    UnprocessableRequest,
+    UnsupportedMediaType,
+)
+from app.core.jobs import JobName, enqueue
+from app.core.storage import BlobStore
+from app.documents.receiving import disk_errors
+from app.ingestion.media_types import SUPPORTED_NAMES, find_media_type
+from app.models.documents import Document, DocumentStatus, OcrPage
+
+_BACKLOG_RETRY_AFTER_S = 30.0
+# So far below the cap nobody has to wait for another's commit to know that there is room.
+_CLOSE_TO_CAP = 64
+_COUNT_QUEUED = text("""
+    SELECT count(*) FROM (
+        SELECT FROM documents WHERE org_id = :org_id AND status = 'queued' LIMIT :cap + 1) q
+""")
+_TAKE_TURN = text("SELECT pg_advisory_xact_lock(hashtextextended(:topic, 0))")
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingFile:
+    """A file at `path`: whole, synced to the disk, and of a type that can be read."""
+
+    path: Path
+    filename: str
+    media_type: str
+    size_bytes: int
+    sha256: bytes
+    sealed_password: bytes | None = field(default=None, repr=False)
+    expires_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class UploadResult:
+    """`is_new` is False when the organization had these bytes already."""
+
+    document: Document
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Intake:
+    """Stores arrived files. At most `max_queued` documents of an organization may wait.
+
+    Each method takes the session of a transaction of the organization, and moves the file to its
+    blob's place before that commits: a row that others can see always has its file. A file whose
+    transaction then fails is an orphan, which `app/documents/cleanup.py` removes.
+    """
+
+    storage: BlobStore
+    max_queued: int
+
+    async def check_queue(self, session: AsyncSession, org_id: UUID) -> None:
+        """Raises RateLimited when no further document may wait. For before a body is read."""
+        if await self._count_queued(session, org_id) >= self.max_queued:
+            raise _backlog()
+
+    async def add(
+        self, session: AsyncSession, principal: Principal, file: IncomingFile, *, document_id: UUID
+    ) -> UploadResult:
+        """Make a document of it, unless the organization has one with these bytes.
+
+        That one gets a new expiry if one came, a lost file back, and its turn again if it had
+        failed. Raises RateLimited or StorageFull.
+        """
+        values = {
+            "org_id": principal.org_id,
+            "id": document_id,
+            "uploaded_by": principal.user_id,
+            "filename": file.filename,
+            "media_type": file.media_type,
+            "size_bytes": file.size_bytes,
+            "sha256": file.sha256,
+            "status": DocumentStatus.QUEUED,
+            "sealed_password": file.sealed_password,
+            "expires_at": file.expires_at,
+        }
+        # A known document may be deleted just before it is looked at: then there is room.
+        while (document := await _insert_unless_known(session, values)) is None:
+            known = await session.scalar(
+                _visible(principal.org_id).where(Document.sha256 == file.sha256).with_for_update()
+            )
+            if known is not None:
+                await self._use_again(session, known, file)
+                return UploadResult(known, is_new=False)
+        await self._check_cap(session, principal.org_id)
+        with disk_errors():
+            self.storage.commit(file.path, principal.org_id, document_id)
+        enqueue(session, JobName.INGEST)
+        return UploadResult(document, is_new=True)
+
+    async def replace(
+        self, session: AsyncSession, principal: Principal, file: IncomingFile, *, document_id: UUID
+    ) -> UploadResult:
+        """Make it the next version of a document; readers see the old one until it is ready.
+
+        The bytes that the document has already change nothing, except that a failed one is tried
+        again. Raises NotFound, Conflict for another document's bytes, RateLimited or StorageFull.
+        """
+        document = await session.scalar(
+            _visible(principal.org_id).where(Document.id == document_id).with_for_update()
+        )
+        if document is None:
+            raise NotFound("There is no such document.")
+        if document.sha256 == file.sha256:
+            await self._use_again(session, document, file)
+            return UploadResult(document, is_new=False)
+        await self._refuse_twin(session, principal.org_id, file.sha256)
+        _begin_version(document, file)
+        try:
+            await _queue(session, document)
+        except IntegrityError as error:
+            raise Conflict(
+                "These bytes have just become another document.", code="duplicate_content"
+            ) from error
+        await session.execute(
+            delete(OcrPage).where(
+                OcrPage.org_id == document.org_id, OcrPage.document_id == document.id
+            )
+        )
+        await self._check_cap(session, principal.org_id)
+        with disk_errors():
+            # What a failed attempt may have left in this version's place is replaced.
+            self.storage.commit(file.path, document.org_id, document.id, document.version)
+        return UploadResult(document, is_new=True)
+
+    async def _use_again(
+        self, session: AsyncSession, document: Document, file: IncomingFile
+    ) -> None:
+        """Let a locked document that has these bytes profit from their coming again."""
+        if file.expires_at is not None:
+            document.expires_at = file.expires_at
+        waits = document.status in (DocumentStatus.FAILED, DocumentStatus.QUEUED)
+        if waits and file.sealed_password is not None:
+            document.sealed_password = file.sealed_password
+        if document.status == DocumentStatus.FAILED:
+            await _queue(session, document)
+            await self._check_cap(session, document.org_id)
+        with disk_errors():
+            if not self.storage.path(document.org_id, document.id, document.version).is_file():
+                self.storage.commit(file.path, document.org_id, document.id, document.version)
+
+    async def _refuse_twin(self, session: AsyncSession, org_id: UUID, sha256: bytes) -> None:
+        twin = await session.scalar(_visible(org_id).where(Document.sha256 == sha256))
+        if twin is not None:
+            raise Conflict(
+                f"These bytes are the document {twin.id} already.", code="duplicate_content"
+            )
+
+    async def _check_cap(self, session: AsyncSession, org_id: UUID) -> None:
+        """Raises RateLimited when this transaction's own document is one too many to wait."""
+        queued = await self._count_queued(session, org_id)
+        if queued > self.max_queued - _CLOSE_TO_CAP:
+            # Those who store at the same time are counted too.
+            await take_turn(session, f"queue cap {org_id}")
+            queued = await self._count_queued(session, org_id)
+        if queued > self.max_queued:
+            raise _backlog()
+
+    async def _count_queued(self, session: AsyncSession, org_id: UUID) -> int:
+        count = await session.scalar(_COUNT_QUEUED, {"org_id": org_id, "cap": self.max_queued})
+        return int(count or 0)
+
+
+async def take_turn(session: AsyncSession, topic: str) -> None:
+    """Wait until no other transaction is in its turn; ours lasts until the commit."""
+    await session.execute(_TAKE_TURN, {"topic": topic})
+
+
+async def read_media_type(path: Path, filename: str) -> str:
+    """Look at a finished file. Raises UnprocessableRequest or UnsupportedMediaType."""
+    if path.stat().st_size == 0:
+        raise UnprocessableRequest("The file is empty.", code="empty_file", param="file")
+    media_type = await asyncio.to_thread(find_media_type, path, filename=filename)
+    if media_type is None:
+        raise UnsupportedMediaType(
+            f"This kind of file is not supported. Upload one of these: {SUPPORTED_NAMES}.",
+            code="unsupported_type",
+            param="file",
+        )
+    return media_type
+
+
+def _begin_version(document: Document, file: IncomingFile) -> None:
+    document.version += 1
+    document.filename = file.filename
+    document.media_type = file.media_type
+    document.size_bytes = file.size_bytes
+    document.sha256 = file.sha256
+    document.sealed_password = file.sealed_password
+    if file.expires_at is not None:
+        document.expires_at = file.expires_at
+    # Whoever works on the old content may write nothing more.
+    document.lease_token += 1
+    document.lease_expires_at = None
+    document.checkpoint_chunks = 0
+    document.checkpoint_digest = None
+
+
+async def _queue(session: AsyncSession, document: Document) -> None:
+    """Put a locked document at the end of the queue, as if it had never been tried."""
+    document.status = DocumentStatus.QUEUED
+    document.stage = None
+    document.error_code = document.error_message = None
+    document.attempts = document.percent = document.pages_done = 0
+    document.pages_total = None
+    document.queued_at = document.updated_at = func.now()
+    enqueue(session, JobName.INGEST)
+    await session.flush()
+    await session.refresh(document)
+
+
+async def _insert_unless_known(
+    session: AsyncSession, values: Mapping[str, object]
+) -> Document | None:
+    statement = (
+        insert(Document)
+        .values(values)
+        .on_conflict_do_nothing(
+            index_elements=["org_id", "sha256"], index_where=Document.deleted_at.is_(None)
+        )
+        .returning(Document)
+    )
+    return await session.scalar(statement)
+
+
+def _visible(org_id: UUID) -> Select[Document]:
+    return select(Document).where(Document.org_id == org_id, Document.deleted_at.is_(None))
+
+
+def _backlog() -> RateLimited:
+    return RateLimited(
+        "Too many documents of this organization are waiting. Try again when some are done.",
+        code="ingestion_backlog",
+        retry_after_s=_BACKLOG_RETRY_AFTER_S,
+    )

@@ -1,0 +1,225 @@
+"""How far the documents of some organizations are: one look at the database for all watchers."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass, replace
+from typing import Any, Self
+from uuid import UUID
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from app.core.sse import Frame
+from app.ingestion.outcomes import OUTCOMES
+from app.models.documents import DocumentStatus
+
+# So many documents of an organization are followed while they wait, and as many in work.
+MAX_FOLLOWED = 200
+# Each document that leaves the queue moves all others up: beyond this nobody is told.
+MAX_TOLD_POSITION = 50
+
+_RETRYABLE = {str(code): outcome.is_retryable for code, outcome in OUTCOMES.items()}
+_COLUMNS = (
+    "org_id, id, filename, status, stage, percent, pages_done, pages_total, version,"
+    " ready_version, chunk_count, warning_count, error_code, error_message"
+)
+_ACTIVE = text(f"""
+    SELECT * FROM (
+        SELECT {_COLUMNS},
+            row_number() OVER (PARTITION BY org_id, status ORDER BY queued_at, id) AS place,
+            count(*) OVER (PARTITION BY org_id, status) AS total
+        FROM documents
+        WHERE status IN ('queued', 'processing') AND org_id = ANY(CAST(:orgs AS uuid[]))) active
+    WHERE (place <= {MAX_FOLLOWED} AND org_id = ANY(CAST(:whole_orgs AS uuid[])))
+       OR id = ANY(CAST(:followed AS uuid[]))
+    ORDER BY status, place
+""")  # noqa: S608  # constants
+_CHANGED = text(f"""
+    SELECT d.* FROM unnest(CAST(:orgs AS uuid[])) AS o(org_id)
+    CROSS JOIN LATERAL (
+        SELECT {_COLUMNS} FROM documents c
+        WHERE c.org_id = o.org_id AND c.updated_at > now() - make_interval(secs => :back_s)
+        ORDER BY c.updated_at DESC LIMIT :limit) d
+""")  # noqa: S608  # constants
+_NAMED = text(f"""
+    SELECT {_COLUMNS} FROM documents
+    JOIN unnest(CAST(:orgs AS uuid[]), CAST(:ids AS uuid[])) AS n(org_id, id) USING (org_id, id)
+""")  # noqa: S608  # constants
+# A small document is gone a moment after its tombstone: what tells of it then is the receipt.
+_DELETED = text("""
+    SELECT d.* FROM unnest(CAST(:orgs AS uuid[])) AS o(org_id)
+    CROSS JOIN LATERAL (
+        SELECT org_id, document_id FROM deletions r
+        WHERE r.org_id = o.org_id AND r.requested_at > now() - make_interval(secs => :back_s)
+        ORDER BY r.requested_at DESC LIMIT :limit) d
+""")
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """All that a watcher is told of one document. `queue_position` counts from 1."""
+
+    org_id: UUID
+    document_id: UUID
+    filename: str
+    status: DocumentStatus
+    stage: str | None
+    percent: int
+    pages_done: int
+    pages_total: int | None
+    queue_position: int | None
+    version: int
+    ready_version: int
+    chunk_count: int
+    warning_count: int
+    error_code: str | None
+    error_message: str | None
+
+    @classmethod
+    def of_row(cls, row: Row[Any], *, place: int | None = None) -> Self:
+        return cls(
+            org_id=row.org_id,
+            document_id=row.id,
+            filename=row.filename,
+            status=DocumentStatus(row.status),
+            stage=row.stage,
+            percent=row.percent,
+            pages_done=row.pages_done,
+            pages_total=row.pages_total,
+            queue_position=place if row.status == DocumentStatus.QUEUED else None,
+            version=row.version,
+            ready_version=row.ready_version,
+            chunk_count=row.chunk_count,
+            warning_count=row.warning_count,
+            error_code=row.error_code,
+            error_message=row.error_message,
+        )
+
+    @property
+    def is_active(self) -> bool:
+        return self.status in (DocumentStatus.QUEUED, DocumentStatus.PROCESSING)
+
+    def among_many(self) -> Self:
+        """As it is told to who watches all documents: without a position far back."""
+        if self.queue_position is None or self.queue_position <= MAX_TOLD_POSITION:
+            return self
+        return replace(self, queue_position=None)
+
+    def to_frame(self) -> Frame:
+        return {
+            "type": "document",
+            "document_id": str(self.document_id),
+            "filename": self.filename,
+            "status": str(self.status),
+            "stage": self.stage,
+            "percent": self.percent,
+            "pages_done": self.pages_done,
+            "pages_total": self.pages_total,
+            "queue_position": self.queue_position,
+            "version": self.version,
+            "ready_version": self.ready_version,
+            "chunk_count": self.chunk_count,
+            "warning_count": self.warning_count,
+            "error_code": self.error_code,
+            "error_message": self.error_message,
+            "retryable": _RETRYABLE.get(self.error_code or ""),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """How many documents of an organization are active."""
+
+    queued: int = 0
+    processing: int = 0
+
+    def to_frame(self) -> Frame:
+        return {"type": "progress", "queued": self.queued, "processing": self.processing}
+
+
+# By organization and id; None for a document that is deleted.
+Key = tuple[UUID, UUID]
+States = dict[Key, Progress | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one look has found. All of it is of one moment."""
+
+    states: States
+    counts: dict[UUID, Counts]
+
+
+async def read(
+    session: AsyncSession,
+    *,
+    whole_orgs: Sequence[UUID],
+    followed: Set[Key],
+    known_active: Set[Key],
+    back_s: float,
+) -> Reading:
+    """Read what is active or has changed in the last `back_s` seconds in `whole_orgs`.
+
+    Of these also what was `known_active` before, and of all organizations what is `followed`.
+    Needs a system transaction that has not begun to read.
+    """
+    await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+    reading = await _read_active(session, whole_orgs, followed)
+    recent = await read_recent(session, whole_orgs, back_s=back_s, limit=None)
+    for key, state in recent.items():
+        # What was found among the active ones has its position too.
+        reading.states.setdefault(key, state)
+    absent = {*followed, *known_active} - reading.states.keys()
+    for key, state in (await _read_named(session, list(absent))).items():
+        # One that waits too far back to be followed is told of again when it has moved up.
+        if key in followed or state is None or not state.is_active:
+            reading.states[key] = state
+    return reading
+
+
+async def _read_active(
+    session: AsyncSession, whole_orgs: Sequence[UUID], followed: Set[Key]
+) -> Reading:
+    rows = await session.execute(
+        _ACTIVE,
+        {
+            "orgs": list({*whole_orgs, *(org_id for org_id, _ in followed)}),
+            "whole_orgs": list(whole_orgs),
+            "followed": [document_id for _, document_id in followed],
+        },
+    )
+    states: States = {}
+    totals: dict[UUID, dict[str, int]] = defaultdict(dict)
+    for row in rows:
+        states[row.org_id, row.id] = Progress.of_row(row, place=row.place)
+        totals[row.org_id][row.status] = row.total
+    return Reading(states, {org_id: Counts(**total) for org_id, total in totals.items()})
+
+
+async def read_recent(
+    session: AsyncSession, orgs: Sequence[UUID], *, back_s: float, limit: int | None
+) -> States:
+    """Return what has changed in the last `back_s` seconds, at most `limit` per organization."""
+    if not orgs:
+        return {}
+    since = {"orgs": list(orgs), "back_s": back_s, "limit": limit}
+    deleted = await session.execute(_DELETED, since)
+    gone: States = {(row.org_id, row.document_id): None for row in deleted}
+    return _states_of(await session.execute(_CHANGED, since)) | gone
+
+
+async def _read_named(session: AsyncSession, keys: Sequence[Key]) -> States:
+    if not keys:
+        return {}
+    named = {"orgs": [org_id for org_id, _ in keys], "ids": [id_ for _, id_ in keys]}
+    gone: States = dict.fromkeys(keys)
+    return gone | _states_of(await session.execute(_NAMED, named))
+
+
+def _states_of(rows: Iterable[Row[Any]]) -> States:
+    return {
+        (row.org_id, row.id): None
+        if row.status == DocumentStatus.DELETING
+        else Progress.of_row(row)
+        for row in rows
+    }

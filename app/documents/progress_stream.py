@@ -1,0 +1,112 @@
+"""What a watch hears as a stream of frames, which ends with the document or the credential."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import suppress
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+
+from app.core.errors import NotAuthenticated
+from app.core.sse import Frame
+from app.documents.feed import ProgressFeed, Watch
+from app.models.documents import DocumentStatus
+
+log = structlog.get_logger(__name__)
+
+_TERMINAL = frozenset({DocumentStatus.READY, DocumentStatus.FAILED})
+
+
+class ProgressStream:
+    """The frames of one watch; at last `done`, if it watches one document.
+
+    `confirm`, asked every `confirm_s`, raises NotAuthenticated when the reader's credential has
+    expired or been revoked. The stream then ends with an `error` and nothing behind it: `done`
+    would speak of the document.
+    """
+
+    def __init__(
+        self,
+        feed: ProgressFeed,
+        watch: Watch,
+        confirm: Callable[[], Awaitable[object]],
+        *,
+        confirm_s: float,
+    ) -> None:
+        self._feed = feed
+        self._watch = watch
+        self._confirm = confirm
+        self._confirm_s = confirm_s
+
+    async def frames(self) -> AsyncGenerator[Frame]:
+        confirm_at = time.monotonic() + self._confirm_s
+        while True:
+            news = await self._watch.take(timeout_s=max(0.0, confirm_at - time.monotonic()))
+            if news is None:
+                return
+            if time.monotonic() >= confirm_at:
+                refusal = await self._find_refusal()
+                if refusal is not None:
+                    yield refusal
+                    return
+                confirm_at = time.monotonic() + self._confirm_s
+            for frame in news:
+                yield frame
+                if self._watch.document_id is not None and (status := _final_status(frame)):
+                    yield {"type": "done", "done": True, "status": status}
+                    return
+
+    def interrupt(self) -> None:
+        """End at once: another process goes on where this one stops."""
+        self._watch.close()
+
+    async def aclose(self) -> None:
+        self._feed.leave(self._watch)
+
+    async def _find_refusal(self) -> Frame | None:
+        try:
+            await self._confirm()
+        except NotAuthenticated as error:
+            return {
+                "type": "error",
+                "code": error.code,
+                "message": error.message,
+                "retryable": False,
+            }
+        except (SQLAlchemyError, OSError) as error:
+            # As long as the database is away there is nothing to tell either.
+            log.info("stream_not_confirmed", error=type(error).__name__)
+        return None
+
+
+class SilentStream:
+    """A stream that says nothing for a while and ends.
+
+    For a reader who comes while the database is away: an `EventSource` gives up for good on any
+    status but 200, and comes again after a stream that ended.
+    """
+
+    def __init__(self, *, seconds: float) -> None:
+        self._seconds = seconds
+        self._is_interrupted = asyncio.Event()
+
+    async def frames(self) -> AsyncGenerator[Frame]:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._seconds):
+                await self._is_interrupted.wait()
+        return
+        yield
+
+    def interrupt(self) -> None:
+        self._is_interrupted.set()
+
+    async def aclose(self) -> None:
+        """It holds nothing."""
+
+
+def _final_status(frame: Frame) -> str | None:
+    """Return how the document ended, if this frame says so."""
+    if frame["type"] == "deleted":
+        return "deleted"
+    return str(frame["status"]) if frame["status"] in _TERMINAL else None
