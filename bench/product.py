@@ -1,5 +1,6 @@
 """The real product for a benchmark: `python -m app run` in a temporary folder, and a user."""
 
+import asyncio
 import os
 import re
 import socket
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
+import asyncpg
 import httpx2
+from redis import Redis
 
 _START_TIMEOUT_S = 90
 
@@ -25,6 +28,7 @@ class Product:
     base_url: str
     pid: int
     client: httpx2.Client
+    data_dir: Path
 
     def upload(self, path: Path) -> str:
         """Upload a file and return its document's id."""
@@ -51,14 +55,45 @@ class Product:
         ).json()
         self.client.headers["Authorization"] = f"Bearer {tokens['access_token']}"
 
+    def worker_pids(self) -> list[int]:
+        """The worker's main processes and their children, but not what those start."""
+        return [
+            pid
+            for pid, command in _processes()
+            if "celery" in command and _descends_from(pid, self.pid)
+        ]
+
     def peak_worker_mb(self) -> float:
         """The highest resident memory that any worker process had, in MB."""
         return max(
             int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) / 1024
-            for pid, command in _processes()
-            if "celery" in command and _descends_from(pid, self.pid)
+            for pid in self.worker_pids()
             for status in [Path(f"/proc/{pid}/status").read_text()]
         )
+
+    def flush_redis(self) -> None:
+        folder = (self.data_dir / "redis/socket-folder").read_text()
+        with Redis(unix_socket_path=f"{folder}/redis.sock") as redis:
+            redis.flushall()
+
+    def query(self, sql: str) -> list[asyncpg.Record]:
+        """Read as the database's owner, whom row-level security does not bind."""
+
+        async def fetch() -> list[asyncpg.Record]:
+            connection = await asyncpg.connect(
+                host=(self.data_dir / "postgres/socket-folder").read_text(),
+                port=5432,
+                user="footnote",
+                database="footnote",
+                password=(self.data_dir / "postgres/password").read_text().strip(),
+            )
+            try:
+                rows: list[asyncpg.Record] = await connection.fetch(sql)
+                return rows
+            finally:
+                await connection.close()
+
+        return asyncio.run(fetch())
 
 
 @contextmanager
@@ -78,7 +113,7 @@ def running_product(**settings: str) -> Iterator[Product]:
                 _wait_for(f"Footnote is ready on http://127.0.0.1:{port}", log, supervisor)
                 base_url = f"http://127.0.0.1:{port}"
                 with httpx2.Client(base_url=base_url, timeout=60) as client:
-                    product = Product(base_url, supervisor.pid, client)
+                    product = Product(base_url, supervisor.pid, client, Path(folder) / "data")
                     product.sign_up()
                     yield product
             finally:
