@@ -37,7 +37,9 @@ class Outcome:
 
 OUTCOMES: dict[IngestErrorCode, Outcome] = {
     IngestErrorCode.ENCRYPTED: Outcome(
-        False, "The document is protected by a password: try again and send the password with it."
+        False,
+        "The document is protected: for a PDF try again and send its password, else upload a copy "
+        "without protection.",
     ),
     IngestErrorCode.WRONG_PASSWORD: Outcome(
         False, "The password does not open the document: try again with the right one."

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 
+from app.ingestion import parsers
 from app.ingestion.outcomes import IngestErrorCode
-from app.ingestion.parsers import PARSERS
-from app.ingestion.parsers.base import DocumentUnreadable, ParsedDocument
+from app.ingestion.parsers.base import DocumentUnreadable, ParsedDocument, Parser
 
 
 @contextmanager
@@ -17,8 +18,16 @@ def open_document(
 
     Raises DocumentUnreadable, here or later from `pages()`.
     """
-    parser = PARSERS.get(media_type)
-    if parser is None:
-        raise DocumentUnreadable(IngestErrorCode.UNSUPPORTED_TYPE)
+    parser = load_parser(media_type)
     with parser(path, password) as document:
         yield document
+
+
+def load_parser(media_type: str) -> Parser:
+    """Import the parser for a media type. Raises DocumentUnreadable (unsupported_type)."""
+    place = parsers.PARSERS.get(media_type)
+    if place is None:
+        raise DocumentUnreadable(IngestErrorCode.UNSUPPORTED_TYPE)
+    module, _, name = place.partition(":")
+    parser: Parser = getattr(import_module(f"{parsers.__name__}.{module}"), name)
+    return parser

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from app.ingestion.cleaning import clean_markup, clean_title
 from app.ingestion.headings import find_markdown_headings
-from app.ingestion.parsers.base import Markup, ParsedDocument
+from app.ingestion.parsers.base import ParsedDocument
 from app.ingestion.parsers.text import one_page, read_text
 
 
@@ -18,6 +18,5 @@ def open_markdown(path: Path, password: str | None = None) -> Iterator[ParsedDoc
     yield ParsedDocument(
         title=clean_title(title),
         page_count=1,
-        pages=lambda: one_page(text),
-        markup=Markup.MARKDOWN,
+        pages=lambda: one_page(text, headings),
     )
