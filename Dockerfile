@@ -1,4 +1,4 @@
-# One image for the API, the worker and the migration: the command decides which.
+# One image for the API, the workers and the migration: the command decides which.
 # It holds requirements.txt only. Postgres, Redis and the embedding model of `make run` are services
 # of docker-compose.yml here.
 
@@ -22,6 +22,14 @@ COPY worker worker
 RUN venv/bin/python -m compileall -q --invalidation-mode unchecked-hash app worker healthcheck.py
 
 FROM ${PYTHON_IMAGE}
+# As in .env: eng+deu adds tesseract-ocr-deu, none leaves text recognition out.
+ARG OCR_LANGUAGES=eng
+RUN if [ "${OCR_LANGUAGES}" != none ]; then \
+        apt-get update \
+        && apt-get install --yes --no-install-recommends tesseract-ocr \
+            $(echo "${OCR_LANGUAGES}" | tr '+_' ' -' | sed 's/[^ ][^ ]*/tesseract-ocr-&/g') \
+        && rm -rf /var/lib/apt/lists/*; \
+    fi
 RUN groupadd --system --gid 10001 footnote \
     && useradd --system --uid 10001 --gid footnote --no-create-home --home-dir /tmp footnote \
     && install -d -o footnote -g footnote -m 0700 /data

@@ -21,6 +21,7 @@ from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
 
 from app.config import LOCAL_EMBEDDING_MODEL, Environment, Settings
+from app.ingestion.ocr import NO_LANGUAGE, find_ocr_engine
 from app.llm.model_names import ModelsMisconfigured, check_default_model, check_embedding_model
 from app.local.postgres import find_postgres, has_vector_extension
 from app.local.process import LocalStackError
@@ -34,10 +35,11 @@ _TIMEOUT_S = 2.0
 _EMBEDDED_RUNTIME = ("onnx", "onnxruntime", "tokenizers", "safetensors")
 # What the product imports, by import name; the lock has the versions.
 _RUNTIME = (
-    *("aiohttp", "alembic", "argon2", "asyncpg", "celery", "fastapi", "h11", "httpx2", "jose"),
-    *("kombu", "numpy", "openai", "passlib", "pgvector", "prometheus_client", "pydantic"),
-    *("pydantic_settings", "pypdf", "pypdfium2", "python_multipart", "redis", "sqlalchemy"),
-    *("sse_starlette", "starlette", "structlog", "uvicorn"),
+    *("aiohttp", "alembic", "argon2", "asyncpg", "celery", "charset_normalizer", "cryptography"),
+    *("docx", "fastapi", "h11", "httpx2", "jose", "kombu", "lxml", "numpy", "openai", "passlib"),
+    *("pgvector", "PIL", "pptx", "prometheus_client", "pydantic", "pydantic_settings", "pypdf"),
+    *("pypdfium2", "python_calamine", "python_multipart", "redis", "sqlalchemy", "sse_starlette"),
+    *("starlette", "structlog", "uvicorn"),
 )
 
 
@@ -85,6 +87,7 @@ def check_all(settings: Settings) -> Iterator[Finding]:
     yield _check_default_model(settings)
     yield _check_openai(settings)
     yield _check_ollama(settings)
+    yield _check_ocr(settings.ocr_languages)
 
 
 def _check_python() -> Finding:
@@ -274,3 +277,28 @@ def _check_ollama(settings: Settings) -> Finding:
             f"does not answer at {url}",
             "start `ollama serve`, or set OLLAMA_BASE_URL, to use local language models",
         )
+
+
+def _check_ocr(languages: str) -> Finding:
+    subject = "text recognition"
+    if languages == NO_LANGUAGE:
+        return Finding(Verdict.OK, subject, "turned off, scans are not read")
+    if shutil.which("tesseract") is None:
+        return Finding(
+            Verdict.WARN,
+            subject,
+            "Tesseract is not installed, scans are not read",
+            "apt-get install tesseract-ocr, or brew install tesseract",
+        )
+    engine = find_ocr_engine(languages)
+    found = engine.languages.split("+") if engine else []
+    missing = [language for language in languages.split("+") if language not in found]
+    if not missing:
+        return Finding(Verdict.OK, subject, f"Tesseract with {', '.join(found)}")
+    packages = " ".join(f"tesseract-ocr-{name.replace('_', '-')}" for name in missing)
+    return Finding(
+        Verdict.WARN,
+        subject,
+        f"Tesseract has {', '.join(found) or 'none of the languages'}, not {', '.join(missing)}",
+        f"apt-get install {packages}, or change OCR_LANGUAGES",
+    )

@@ -168,6 +168,7 @@ def _environment(
 def _workers(settings: Settings) -> dict[str, dict[str, str]]:
     """Name and settings of each worker. Scans, which take long, don't hold up other documents."""
     if find_ocr_engine(settings.ocr_languages) is None:
+        _say("Scans will not be read: Tesseract is not installed or turned off (see README.md).")
         return {"worker": {"WORKER_QUEUES": "ingest,purge"}}
     return {
         "worker": {"WORKER_QUEUES": "ingest,purge"},

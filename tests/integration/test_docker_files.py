@@ -21,6 +21,7 @@ from redis import Redis
 from ruamel.yaml import YAML
 
 from app.config import Settings
+from app.core.jobs import JobName
 from app.core.redis import WORKER_HEARTBEAT_KEY
 
 ROOT = Path(__file__).parents[2]
@@ -31,7 +32,8 @@ MODELS = {
     "EMBEDDING_MODEL": "openai/text-embedding-3-small",
     "DEFAULT_MODEL": "openai/gpt-4.1-mini",
 }
-OURS = ("api", "worker", "migrate")
+WORKERS = ("worker", "ocr-worker")
+OURS = ("api", *WORKERS, "migrate")
 ONE_SHOT = {"migrate", "ollama-pull"}
 # Read by libraries, not by Settings.
 OTHER_VARIABLES = {"PROMETHEUS_MULTIPROC_DIR"}
@@ -149,7 +151,7 @@ def test_production_is_the_default_and_only_developing_turns_it_off() -> None:
 
 
 def test_without_further_settings_the_models_are_the_containers_own() -> None:
-    for service in ("api", "worker"):
+    for service in ("api", *WORKERS):
         environment = services()[service]["environment"]
         assert environment["EMBEDDING_MODEL"] == "ollama/nomic-embed-text"
         assert environment["DEFAULT_MODEL"] == "ollama/llama3.2"
@@ -221,8 +223,8 @@ def test_databases_are_cut_off_and_keep_their_data() -> None:
         assert name in project["volumes"]
 
 
-def test_api_and_worker_share_the_uploaded_files() -> None:
-    for service in ("api", "worker"):
+def test_the_api_and_the_workers_share_the_uploaded_files() -> None:
+    for service in ("api", *WORKERS):
         assert "data:/data" in services()[service]["volumes"]
 
 
@@ -239,6 +241,44 @@ def test_the_base_image_is_pinned_and_the_packages_are_hashed() -> None:
     assert any("--require-hashes -r requirements.txt" in arguments for _, arguments in build)
 
 
+@pytest.mark.parametrize(
+    ("languages", "packages"),
+    [
+        ("eng", "tesseract-ocr-eng"),
+        ("eng+chi_sim", "tesseract-ocr-eng tesseract-ocr-chi-sim"),
+        ("none", None),
+    ],
+)
+def test_the_image_gets_the_language_packs_of_the_setting(
+    languages: str, packages: str | None, tmp_path: Path
+) -> None:
+    command = next(
+        arguments for name, arguments in stages()[-1] if name == "RUN" and "apt-get" in arguments
+    )
+    program = tmp_path / "apt-get"
+    program.write_text(f'#!/bin/sh\necho "$@" >> "{tmp_path}/log"\n')
+    program.chmod(0o755)
+    environment = {"OCR_LANGUAGES": languages, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    kept = command.replace("rm -rf /var/lib/apt/lists/*", "true")
+    subprocess.run(["/bin/sh", "-c", kept], env=environment, check=True)
+    log = tmp_path / "log"
+    called = log.read_text().splitlines() if log.exists() else []
+    install = f"install --yes --no-install-recommends tesseract-ocr {packages}"
+    assert called == (["update", install] if packages else [])
+
+
+def test_compose_builds_the_image_with_the_languages_that_the_workers_read() -> None:
+    for service in OURS:
+        assert services()[service]["build"]["args"] == {"OCR_LANGUAGES": "eng"}
+        build = services(OCR_LANGUAGES="eng+deu")[service]["build"]
+        assert build["args"] == {"OCR_LANGUAGES": "eng+deu"}
+
+
+def test_one_worker_or_another_takes_each_queue() -> None:
+    queues = [services()[name]["environment"]["WORKER_QUEUES"].split(",") for name in WORKERS]
+    assert sorted(queue for taken in queues for queue in taken) == sorted(JobName)
+
+
 def test_the_builder_is_sent_what_is_copied_and_nothing_else() -> None:
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     patterns = [line for line in lines if line and not line.startswith("#")]
@@ -251,7 +291,7 @@ def test_the_builder_is_sent_what_is_copied_and_nothing_else() -> None:
 def test_health_checks_call_the_script_of_the_image() -> None:
     image = next(arguments for name, arguments in stages()[-1] if name == "HEALTHCHECK")
     assert '["python", "healthcheck.py", "api"]' in image
-    for service in ("api", "worker"):
+    for service in ("api", *WORKERS):
         test = services()[service]["healthcheck"]["test"]
         assert test == ["CMD", "python", "healthcheck.py", service]
 
@@ -268,7 +308,7 @@ def check_health(what: str, **variables: str) -> subprocess.CompletedProcess[str
 
 class _Answering(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
-        self.send_response(200 if self.path == "/health" else 404)
+        self.send_response(200 if self.path in ("/health", "/metrics") else 404)
         self.end_headers()
 
     def log_message(self, *_: object) -> None:
@@ -305,6 +345,12 @@ def test_an_api_that_answers_with_an_error_is_not(port: str) -> None:
 def test_an_api_that_does_not_listen_is_not() -> None:
     result = check_health("api", PORT="1")
     assert (result.returncode, result.stderr) == (1, "no answer: ConnectionRefusedError\n")
+
+
+@pytest.mark.parametrize("port", [_Answering], indirect=True)
+def test_a_worker_that_shows_its_metrics_is_well(port: str) -> None:
+    assert check_health("ocr-worker", WORKER_METRICS_PORT=port).returncode == 0
+    assert check_health("ocr-worker", WORKER_METRICS_PORT="1").returncode == 1
 
 
 def test_a_worker_is_well_while_its_heart_beats(redis_url: str) -> None:
@@ -375,20 +421,29 @@ def test_the_reloading_api_has_options_that_uvicorn_knows() -> None:
 def test_prometheus_asks_where_the_processes_answer() -> None:
     jobs = YAML(typ="safe").load((ROOT / "docker" / "prometheus.yml").read_text())["scrape_configs"]
     asked = {
-        place["names"][0]: str(place["port"]) for job in jobs for place in job["dns_sd_configs"]
+        name: str(place["port"])
+        for job in jobs
+        for place in job["dns_sd_configs"]
+        for name in place["names"]
     }
-    environments = {name: services()[name]["environment"] for name in ("api", "worker")}
+    environments = {name: services()[name]["environment"] for name in ("api", *WORKERS)}
     assert asked == {
         "api": environments["api"]["PORT"],
-        "worker": environments["worker"]["WORKER_METRICS_PORT"],
+        **{name: environments[name]["WORKER_METRICS_PORT"] for name in WORKERS},
     }
-    assert environments["worker"]["PROMETHEUS_MULTIPROC_DIR"] in services()["worker"]["tmpfs"]
+    for name in WORKERS:
+        assert environments[name]["PROMETHEUS_MULTIPROC_DIR"] in services()[name]["tmpfs"]
 
 
 def test_the_proxy_lets_the_largest_upload_through_and_keeps_tokens_out_of_its_log() -> None:
     config = (ROOT / "docker" / "nginx.conf").read_text()
     sizes = [int(size) for size in re.findall(r"client_max_body_size (\d+)m;", config)]
     assert max(sizes) > Settings.model_fields["max_upload_mb"].default
+    large = re.findall(r"location ~ (\S+) \{\n +# MAX_UPLOAD_MB", config)[0]
+    for path in ("documents/upload", "documents/1f/content", "uploads/1f"):
+        assert re.match(large, f"/api/v1/{path}")
+    for path in ("documents", "documents/1f/retry", "uploads"):
+        assert not re.match(large, f"/api/v1/{path}")
     log_format = re.findall(r"log_format no_query (.+?);", config, flags=re.DOTALL)[0]
     assert not re.search(r"\$(request(_uri)?|args|query_string|http_referer)\b", log_format)
     assert "location /metrics {\n            return 404;" in config
