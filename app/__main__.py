@@ -81,7 +81,10 @@ def _require(settings: Settings, *names: str) -> None:
 def _run(settings: Settings) -> int:
     """start everything on this machine: Postgres, Redis, a worker and the API."""
     check_models(settings)
+    from app.core.logging import configure_logging  # noqa: PLC0415
     from app.local.stack import run_stack  # noqa: PLC0415
+
+    configure_logging(settings.log_level)
 
     return run_stack(settings)
 
@@ -155,7 +158,10 @@ def _recover(settings: Settings) -> int:
 
 def _doctor(settings: Settings) -> int:
     """check everything that is needed, and say what to do."""
+    from app.core.logging import configure_logging  # noqa: PLC0415
     from app.local.doctor import run_doctor  # noqa: PLC0415
+
+    configure_logging("ERROR")  # it says everything itself
 
     return run_doctor(settings, say=print)
 

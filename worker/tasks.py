@@ -19,7 +19,7 @@ _WAKE_UP_S = 300.0
 
 @celery_app.task(name=JobName.INGEST)
 def ingest() -> None:
-    _repeat(JobName.INGEST, lambda r: ingest_next(make_ingester(r)))
+    _repeat(JobName.INGEST, _purge_or_ingest_next)
 
 
 @celery_app.task(name=JobName.OCR)
@@ -30,6 +30,13 @@ def ocr() -> None:
 @celery_app.task(name=JobName.PURGE)
 def purge() -> None:
     _repeat(JobName.PURGE, lambda r: purge_next(r.db, r.storage))
+
+
+async def _purge_or_ingest_next(resources: Resources) -> bool:
+    # Deletions don't wait behind a long queue of documents.
+    if await purge_next(resources.db, resources.storage):
+        return True
+    return await ingest_next(make_ingester(resources))
 
 
 async def _recognize_next(resources: Resources) -> bool:

@@ -52,10 +52,14 @@ async def retry(
     """Queue a failed document again, behind the others; one in progress stays as it is.
 
     It goes on from its checkpoint where that still fits. Raises NotFound, Conflict when the
-    document is ready, or RateLimited when too many of the organization's documents wait.
+    document is ready or is being read without the password that is given now, or RateLimited when
+    too many of the organization's documents wait.
     """
     document = await lock_document(session, org_id, document_id)
+    if document.status == DocumentStatus.PROCESSING and sealed_password is not None:
+        raise Conflict("The document is being read: try again when it is done.", code="in_progress")
     if document.status in _IN_PROGRESS:
+        document.sealed_password = sealed_password or document.sealed_password
         return
     if document.status != DocumentStatus.FAILED:
         raise Conflict("This document has not failed.", code="not_failed")

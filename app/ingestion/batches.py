@@ -8,7 +8,7 @@ from itertools import islice
 from app.core.metrics import INGESTION_STAGE_SECONDS
 from app.ingestion.base import Page, TextSource
 from app.ingestion.checkpoints import Batch
-from app.ingestion.chunking import chunk_pages
+from app.ingestion.chunking import MAX_CHUNK_TOKENS, chunk_pages
 from app.ingestion.embedding import PREFIX_TOKENS
 from app.ingestion.outcomes import IngestErrorCode
 from app.ingestion.parsers.base import DocumentUnreadable, has_letters
@@ -24,9 +24,12 @@ class NoText(DocumentUnreadable):
     """There is not one letter in the document. `pages` are its pages all the same."""
 
     def __init__(self, pages: list[Page]) -> None:
-        lacks_ocr = any(NO_OCR_WARNING in page.warnings for page in pages)
-        detail = "Text recognition is not installed or turned off." if lacks_ocr else ""
-        super().__init__(IngestErrorCode.NO_TEXT, detail=detail)
+        super().__init__(IngestErrorCode.NO_TEXT)
+        if any(NO_OCR_WARNING in page.warnings for page in pages):
+            self.message = (
+                "The document holds only pictures, and text recognition is not installed or turned "
+                "off: install Tesseract (tesseract-ocr), start the worker anew, and try again."
+            )
         self.pages = pages
 
 
@@ -118,7 +121,7 @@ def _iter_batches(pages: Iterator[Page], embedding: EmbeddingProvider) -> Iterat
     chunks = chunk_pages(
         seen_pages(),
         tokenizer=embedding.tokenizer,
-        max_tokens=embedding.max_input_tokens - PREFIX_TOKENS,
+        max_tokens=min(embedding.max_input_tokens - PREFIX_TOKENS, MAX_CHUNK_TOKENS),
     )
     # One batch is held back, so that the pages behind the last chunk go with the last batch.
     held: Batch | None = None

@@ -12,6 +12,9 @@ from app.ingestion.headings import HeadingPath
 from app.models.spans import Span
 
 CHUNK_TOKENS = 200
+# What a section may have to stay whole, and a row, where the model would take more: a passage that
+# is cited should not be half a page.
+MAX_CHUNK_TOKENS = 240
 OVERLAP_TOKENS = 20
 # A run of letters that a vocabulary doesn't know can be one token of any length, so characters are
 # limited too. English has 4 to 5 of them in a token.

@@ -28,7 +28,7 @@ class Product:
 
     def pool_children(self) -> set[int]:
         """The worker's children, which do its work."""
-        main = self.stack.pid_of("celery")
+        main = self.stack.pid_of("--hostname=ingest")
         children = Path(f"/proc/{main}/task/{main}/children").read_text()
         return {int(pid) for pid in children.split()}
 

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
 RUN = [sys.executable, "-m", "app", "run"]
 EMAIL = "lifecycle@example.com"
-API, WORKER = "-m app api", "celery"
+API, WORKER = "-m app api", "--hostname=ingest"
 # CAP_DAC_READ_SEARCH: the interpreter may lie below a folder that only root can enter.
 NOBODY = SystemUser(uid=65534, gid=65534, name="nobody", capability=2)
 

@@ -1,5 +1,6 @@
 """Text recognition with the Tesseract of this machine, on scans that the tests draw."""
 
+import logging
 import os
 import shutil
 from io import BytesIO
@@ -13,6 +14,7 @@ from reportlab.lib.pagesizes import A4
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 
+from app.core.logging import configure_logging
 from app.ingestion.media_types import PDF
 from app.ingestion.ocr import OcrEngine, OcrPage, find_ocr_engine
 
@@ -225,10 +227,12 @@ def test_there_is_no_engine_where_it_is_switched_off() -> None:
 
 
 def test_missing_languages_are_named_and_left_out(
-    engine: OcrEngine, capfd: pytest.CaptureFixture[str]
+    engine: OcrEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
+    configure_logging("INFO")
+    logging.getLogger().addHandler(caplog.handler)
     found = find_ocr_engine("xyz+eng")
     assert found is not None
     assert found.languages == "eng"
-    assert "xyz" in "".join(capfd.readouterr())
+    assert "xyz" in caplog.text
     assert find_ocr_engine("xyz") is None

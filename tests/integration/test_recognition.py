@@ -90,8 +90,7 @@ async def get(person: Person, path: str) -> dict[str, object]:
 
 async def execute(resources: Resources, sql: str, **values: object) -> list[object]:
     async with resources.db.system_transaction() as session:
-        result = await session.execute(text(sql), values)
-        return list(result.scalars()) if result.returns_rows else []
+        return list(await session.scalars(text(sql), values))
 
 
 async def test_scanned_pages_are_read_and_the_others_are_not(
@@ -178,7 +177,7 @@ async def test_a_range_that_a_killed_worker_left_is_read_by_another(
     await execute(
         resources,
         "UPDATE ocr_pages SET lease_expires_at = now() - interval '1 s' WHERE document_id = :id"
-        " AND lease_expires_at IS NOT NULL",
+        " AND lease_expires_at IS NOT NULL RETURNING number",
         id=document_id,
     )
     while await recognize_next(recognizer):
@@ -198,7 +197,7 @@ async def test_a_page_that_kills_its_workers_is_given_up_alone(
     await execute(
         resources,
         "UPDATE ocr_pages SET attempts = 3, lease_expires_at = now() - interval '1 s'"
-        " WHERE document_id = :id AND number = 1",
+        " WHERE document_id = :id AND number = 1 RETURNING number",
         id=document_id,
     )
     while await recognize_next(recognizer):

@@ -1,6 +1,7 @@
 """Documents are read in a child process: what it can't do, and what its end means."""
 
 import json
+import logging
 import os
 import signal
 import socket
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from app.core.confinement import leave_network
+from app.core.logging import configure_logging
 from app.ingestion.base import Page
 from app.ingestion.media_types import MARKDOWN, PDF, PLAIN_TEXT
 from app.ingestion.outcomes import IngestErrorCode
@@ -172,9 +174,11 @@ def test_a_crash_means_that_the_document_is_corrupt(parser: str) -> None:
     assert error.detail == "Reading the file crashed."
 
 
-def test_a_crash_is_logged_without_what_it_says(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_crash_is_logged_without_what_it_says(caplog: pytest.LogCaptureFixture) -> None:
+    configure_logging("INFO")
+    logging.getLogger().addHandler(caplog.handler)
     _fail("raise_unexpectedly")
-    output = "".join(capfd.readouterr())
+    output = caplog.text
     assert "ZeroDivisionError" in output
     assert "hostile_parsers.py:" in output
     assert "secret" not in output
