@@ -1,5 +1,6 @@
 """The Celery app. It is a doorbell: what there is to do, and who does it, stands in Postgres."""
 
+import multiprocessing
 from typing import Any
 
 import structlog
@@ -10,6 +11,7 @@ from celery.signals import (
     worker_process_init,
     worker_process_shutdown,
     worker_ready,
+    worker_shutting_down,
 )
 from kombu.entity import Queue
 from redis import Redis
@@ -25,6 +27,8 @@ from worker import runtime
 log = structlog.get_logger(__name__)
 
 settings = Settings()
+# Made before the fork, so that the children see what the main process is told.
+_stopping = multiprocessing.Event()
 _jobs = [JobName(name) for name in settings.worker_queues.split(",")]
 celery_app = Celery(
     "footnote", broker=celery_broker_url(settings.redis_url), include=["worker.tasks"]
@@ -71,6 +75,16 @@ def _open_runtime(**_: Any) -> None:
 @worker_process_shutdown.connect
 def _close_runtime(**_: Any) -> None:
     runtime.close_runtime()
+
+
+@worker_shutting_down.connect
+def _tell_children(**_: Any) -> None:
+    _stopping.set()
+
+
+def is_stopping() -> bool:
+    """Whether the worker was told to stop: it finishes what it is at and takes nothing new."""
+    return _stopping.is_set()
 
 
 @worker_ready.connect

@@ -7,14 +7,16 @@ from typing import Any
 from app.core.jobs import JobName
 from app.documents.deletion import purge_next
 from app.ingestion.pipeline import ingest_next
-from app.ingestion.recognition import Recognizer, recognize_next
+from app.ingestion.recognition import Recognizer, do_without, recognize_next
 from app.resources import Resources, make_ingester
-from worker.celery_app import celery_app
+from worker.celery_app import celery_app, is_stopping
 from worker.runtime import get_runtime
 
 # A wake-up works for so long; then it rings again, so that others get their turn, and long before
 # the time limit of a task.
 _WAKE_UP_S = 300.0
+# Pages take long: after each range, whoever shares the worker gets their turn.
+_OCR_WAKE_UP_S = 0.0
 
 
 @celery_app.task(name=JobName.INGEST)
@@ -24,7 +26,7 @@ def ingest() -> None:
 
 @celery_app.task(name=JobName.OCR)
 def ocr() -> None:
-    _repeat(JobName.OCR, _recognize_next)
+    _repeat(JobName.OCR, _recognize_next, seconds=_OCR_WAKE_UP_S)
 
 
 @celery_app.task(name=JobName.PURGE)
@@ -41,16 +43,22 @@ async def _purge_or_ingest_next(resources: Resources) -> bool:
 
 async def _recognize_next(resources: Resources) -> bool:
     if resources.ocr is None:
+        await do_without(resources.db)
         return False
     r = resources
     return await recognize_next(Recognizer(r.db, r.storage, r.sealer, resources.ocr))
 
 
-def _repeat(job: JobName, step: Callable[[Resources], Coroutine[Any, Any, bool]]) -> None:
-    """Call `step` until it finds nothing more to do."""
+def _repeat(
+    job: JobName,
+    step: Callable[[Resources], Coroutine[Any, Any, bool]],
+    *,
+    seconds: float = _WAKE_UP_S,
+) -> None:
+    """Call `step` until it finds nothing more to do, time is up, or the worker is to stop."""
     runtime = get_runtime()
-    stop_at = time.monotonic() + _WAKE_UP_S
+    stop_at = time.monotonic() + seconds
     while runtime.run(step(runtime.resources)):
-        if time.monotonic() > stop_at:
+        if time.monotonic() >= stop_at or is_stopping():
             runtime.run(runtime.resources.jobs.send(job))
             return

@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Sequence
 from itertools import islice
+from pathlib import Path
 from uuid import UUID
 
 import structlog
@@ -103,10 +104,18 @@ async def _remove_if_orphan(db: Database, blob: Blob) -> bool:
 async def _remove_stray_folders(db: Database, storage: BlobStore) -> None:
     """Remove folders whose row never came or went without them."""
     stale = storage.iter_stale_upload_folders(older_than=time.time() - _ORPHAN_AGE_S)
-    by_id = {UUID(folder.name): folder for folder in stale}
+    by_id = {found: folder for folder in stale if (found := _id_of(folder)) is not None}
     if not by_id:
         return
     async with db.system_transaction() as session:
         known = set(await session.scalars(select(Upload.id).where(Upload.id.in_(by_id))))
     for upload_id in by_id.keys() - known:
         shutil.rmtree(by_id[upload_id], ignore_errors=True)
+
+
+def _id_of(folder: Path) -> UUID | None:
+    """Return None for what is none of ours."""
+    try:
+        return UUID(folder.name)
+    except ValueError:
+        return None

@@ -18,6 +18,7 @@ from app.core.jobs import JobName, enqueue
 from app.core.pagination import Page
 from app.core.storage import BlobStore
 from app.models.deletions import Deletion, DeletionReason
+from app.models.documents import Document
 
 log = structlog.get_logger(__name__)
 
@@ -32,6 +33,9 @@ _TOMBSTONE = """
     RETURNING org_id, id
 """
 _DELETE_ONE = text(_TOMBSTONE.format(which="org_id = :org_id AND id = :id AND deleted_at IS NULL"))
+_DELETE_ONE_EXPIRED = text(
+    _TOMBSTONE.format(which="org_id = :org_id AND id = :id AND expires_at <= now()")
+)
 _DELETE_EXPIRED = text(
     _TOMBSTONE.format(
         which="""(org_id, id) IN (
@@ -109,6 +113,17 @@ async def delete_document(
     return deletion
 
 
+async def delete_if_expired(session: AsyncSession, document: Document) -> bool:
+    """Delete a locked document whose time is up, before the sweep gets to it. False if it isn't."""
+    key = {"org_id": document.org_id, "id": document.id}
+    if (await session.execute(_DELETE_ONE_EXPIRED, key)).one_or_none() is None:
+        return False
+    session.add(Deletion(**_receipt_of(document.org_id, document.id)))
+    await session.flush()
+    enqueue(session, JobName.PURGE)
+    return True
+
+
 async def delete_expired(session: AsyncSession) -> int:
     """Delete documents whose time is up, some hundred at once. Returns how many.
 
@@ -116,16 +131,7 @@ async def delete_expired(session: AsyncSession) -> int:
     """
     rows = (await session.execute(_DELETE_EXPIRED, {"limit": _EXPIRED_AT_ONCE})).all()
     if rows:
-        receipts = [
-            {
-                "org_id": row.org_id,
-                "id": new_id(),
-                "document_id": row.id,
-                "reason": DeletionReason.EXPIRED,
-            }
-            for row in rows
-        ]
-        await session.execute(insert(Deletion), receipts)
+        await session.execute(insert(Deletion), [_receipt_of(row.org_id, row.id) for row in rows])
         enqueue(session, JobName.PURGE)
     return len(rows)
 
@@ -228,3 +234,12 @@ async def _get_receipt_of(session: AsyncSession, org_id: UUID, document_id: UUID
     if deletion is None:
         raise NotFound("There is no such document.")
     return deletion
+
+
+def _receipt_of(org_id: UUID, document_id: UUID) -> dict[str, Any]:
+    return {
+        "org_id": org_id,
+        "id": new_id(),
+        "document_id": document_id,
+        "reason": DeletionReason.EXPIRED,
+    }

@@ -39,4 +39,6 @@ class Housekeeper:
                     await remove_orphans(self.db, self.storage)
             except (SQLAlchemyError, OSError) as error:
                 log.warning("housekeeping_failed", error=type(error).__name__)
+            except Exception:  # the next round may go well, and without it nothing would
+                log.exception("housekeeping_failed")
             await asyncio.sleep(EXPIRY_INTERVAL_S)

@@ -22,6 +22,7 @@ from app.core.errors import (
 )
 from app.core.jobs import JobName, enqueue
 from app.core.storage import BlobStore
+from app.documents.deletion import delete_if_expired
 from app.documents.receiving import disk_errors
 from app.ingestion.media_types import SUPPORTED_NAMES, find_media_type
 from app.models.documents import Document, DocumentStatus, OcrPage
@@ -94,11 +95,14 @@ class Intake:
             "sealed_password": file.sealed_password,
             "expires_at": file.expires_at,
         }
-        # A known document may be deleted just before it is looked at: then there is room.
+        # A known document may be deleted just before it is looked at: then there is room. One that
+        # has expired makes room now.
         while (document := await _insert_unless_known(session, values)) is None:
             known = await session.scalar(
                 _visible(principal.org_id).where(Document.sha256 == file.sha256).with_for_update()
             )
+            if known is not None and await delete_if_expired(session, known):
+                continue
             if known is not None:
                 await self._use_again(session, known, file)
                 return UploadResult(known, is_new=False)
@@ -119,7 +123,7 @@ class Intake:
         document = await session.scalar(
             _visible(principal.org_id).where(Document.id == document_id).with_for_update()
         )
-        if document is None:
+        if document is None or await delete_if_expired(session, document):
             raise NotFound("There is no such document.")
         if document.sha256 == file.sha256:
             await self._use_again(session, document, file)

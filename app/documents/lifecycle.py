@@ -68,7 +68,7 @@ async def retry(
     document.error_code = document.error_message = None
     document.attempts = document.percent = document.pages_done = 0
     document.pages_total = None
-    document.sealed_password = sealed_password
+    document.sealed_password = sealed_password or document.sealed_password
     document.queued_at = document.updated_at = func.now()
     enqueue(session, JobName.INGEST)
 

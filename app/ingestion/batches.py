@@ -12,12 +12,12 @@ from app.ingestion.chunking import MAX_CHUNK_TOKENS, chunk_pages
 from app.ingestion.embedding import PREFIX_TOKENS
 from app.ingestion.outcomes import IngestErrorCode
 from app.ingestion.parsers.base import DocumentUnreadable, has_letters
+from app.ingestion.recognition import NO_OCR_WARNING
 from app.ingestion.sandbox import SandboxedDocument
 from app.llm.base import EmbeddingProvider
 from app.models.documents import IngestionStage
 
 CHUNKS_PER_BATCH = 100
-NO_OCR_WARNING = "The page is a picture, and text recognition is not installed or turned off."
 
 
 class NoText(DocumentUnreadable):

@@ -80,8 +80,8 @@ _PUBLISH = text("""
 """)
 _FAIL = text("""
     UPDATE documents SET status = 'failed', stage = NULL, error_code = :code,
-        error_message = :message, lease_expires_at = NULL, sealed_password = NULL,
-        updated_at = now()
+        error_message = :message, lease_expires_at = NULL, updated_at = now(),
+        sealed_password = CASE WHEN :is_retryable THEN sealed_password END
     WHERE org_id = :org_id AND id = :id AND lease_token = :token
 """)
 _DELETE_OCR_PAGES = text("DELETE FROM ocr_pages WHERE org_id = :org_id AND document_id = :id")
@@ -192,16 +192,18 @@ async def publish(
 async def fail(session: AsyncSession, lease: Lease, *, code: IngestErrorCode, message: str) -> None:
     """Record the end of a document that can't be made ready. Raises LeaseLost.
 
-    Where a retry can help, it goes on from the checkpoint. Otherwise the chunks in the making go,
-    and the pages stay for the report.
+    Where a retry can help, it goes on from the checkpoint, with the password that came with the
+    file. Otherwise both and the chunks in the making go, and the pages stay for the report.
     """
     await hold(session, lease)
-    if not OUTCOMES[code].is_retryable:
+    is_retryable = OUTCOMES[code].is_retryable
+    if not is_retryable:
         for table in ("chunk_embeddings", "chunks"):
             await session.execute(_delete_others(table), _others_key(lease, lease.generation))
         await session.execute(_DELETE_OCR_PAGES, lease.key)
         await forget_checkpoint(session, lease)
-    await session.execute(_FAIL, {**lease.key, "code": code, "message": message})
+    facts = {"code": code, "message": message, "is_retryable": is_retryable}
+    await session.execute(_FAIL, {**lease.key, **facts})
 
 
 def _document_key(lease: Lease) -> dict[str, Any]:

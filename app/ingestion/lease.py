@@ -6,14 +6,13 @@ whose document was deleted or taken over, then writes nothing.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Row, text
+from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
@@ -35,23 +34,26 @@ _POISON = {
 
 # Claims come one after the other, so that two of them can't both take an organization's last place.
 _LOCK_CLAIMS = text("SELECT pg_advisory_xact_lock(7330402110)")
-# The organization with the fewest documents in work comes first, so that one with a thousand
-# files does not hold up another's one. A document that waits for text recognition has no lease.
+# The organization with the fewest documents in work comes first, and of those the one whose last
+# turn is longest ago, so that one with a thousand files does not hold up another's one. A document
+# that waits for text recognition has no lease.
 _CLAIM = text(f"""
     UPDATE documents SET status = 'processing', stage = 'parsing', lease_token = lease_token + 1,
         lease_expires_at = now() + interval '{LEASE_S} seconds', attempts = attempts + 1,
         updated_at = now()
     WHERE (org_id, id) = (
         SELECT d.org_id, d.id FROM documents d
+        JOIN organizations o ON o.id = d.org_id
         LEFT JOIN (SELECT org_id, count(*) AS running FROM documents
                    WHERE status = 'processing' AND lease_expires_at IS NOT NULL
                    GROUP BY org_id) p ON p.org_id = d.org_id
         WHERE d.status = 'queued' AND coalesce(p.running, 0) < :per_org
-        ORDER BY coalesce(p.running, 0), d.queued_at, d.id
+        ORDER BY coalesce(p.running, 0), o.ingested_at NULLS FIRST, d.queued_at, d.id
         LIMIT 1 FOR UPDATE OF d SKIP LOCKED)
     RETURNING org_id, id, filename, media_type, version, lease_token, generation,
         checkpoint_chunks, checkpoint_digest, sealed_password
 """)  # noqa: S608  # a constant
+_TAKE_TURN = text("UPDATE organizations SET ingested_at = clock_timestamp() WHERE id = :org_id")
 _RENEW = text(f"""
     UPDATE documents SET lease_expires_at = now() + interval '{LEASE_S} seconds'
     WHERE org_id = :org_id AND id = :id AND lease_token = :token AND status = 'processing'
@@ -61,17 +63,18 @@ _HOLD = text("""
     WHERE org_id = :org_id AND id = :id AND lease_token = :token AND status = 'processing'
     FOR UPDATE
 """)
-_LET_GO = """
+# A row that is locked is being worked at; a later sweep takes it over if need be.
+_LET_GO_EXPIRED = text("""
     UPDATE documents SET stage = NULL, lease_expires_at = NULL, updated_at = now(),
         status = CASE WHEN attempts >= :max_attempts THEN 'failed' ELSE 'queued' END,
         error_code = CASE WHEN attempts >= :max_attempts THEN :code END,
         error_message = CASE WHEN attempts >= :max_attempts THEN :message END,
         sealed_password = CASE WHEN attempts < :max_attempts THEN sealed_password END
-    WHERE status = 'processing' AND {which}
+    WHERE (org_id, id) IN (
+        SELECT org_id, id FROM documents
+        WHERE status = 'processing' AND lease_expires_at < now() FOR UPDATE SKIP LOCKED)
     RETURNING id, status
-"""
-_LET_GO_EXPIRED = text(_LET_GO.format(which="lease_expires_at < now()"))
-_LET_GO_ONE = text(_LET_GO.format(which="org_id = :org_id AND id = :id AND lease_token = :token"))
+""")
 _GIVE_WAY = text("""
     UPDATE documents SET status = 'queued', stage = NULL, lease_expires_at = NULL,
         attempts = greatest(attempts - 1, 0), updated_at = now()
@@ -141,6 +144,7 @@ async def claim_next(session: AsyncSession, *, per_org: int) -> Lease | None:
     row = (await session.execute(_CLAIM, {"per_org": per_org})).one_or_none()
     if row is None:
         return None
+    await session.execute(_TAKE_TURN, {"org_id": row.org_id})
     return Lease(
         row.org_id,
         row.id,
@@ -160,20 +164,14 @@ async def hold(session: AsyncSession, lease: Lease) -> None:
         raise LeaseLost
 
 
-async def let_go(session: AsyncSession, lease: Lease) -> None:
-    """Count the attempt as lost: back to the queue, or failed after too many without progress."""
-    _log_lost(await session.execute(_LET_GO_ONE, {**lease.key, **_POISON}))
-
-
 async def take_over_expired(session: AsyncSession) -> None:
-    """Let go of every document whose worker is gone. Needs a system transaction."""
-    _log_lost(await session.execute(_LET_GO_EXPIRED, _POISON))
+    """Take every document whose worker is gone back into the queue, or fail it as poison.
 
-
-def _log_lost(rows: Iterable[Row[Any]]) -> None:
-    for row in rows:
-        log.warning("lease_lost", document_id=str(row.id), status=row.status)
-        INGESTION_OUTCOMES.labels(outcome="attempt_lost").inc()
+    Needs a system transaction.
+    """
+    for row in await session.execute(_LET_GO_EXPIRED, _POISON):
+        log.warning("lease_expired", document_id=str(row.id), status=row.status)
+        INGESTION_OUTCOMES.labels(outcome="lease_expired").inc()
 
 
 async def others_wait(session: AsyncSession, lease: Lease) -> bool:

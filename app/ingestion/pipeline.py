@@ -30,12 +30,11 @@ from app.ingestion.lease import (
     claim_next,
     give_way,
     kept_alive,
-    let_go,
     others_wait,
 )
 from app.ingestion.outcomes import IngestErrorCode, remedy_of
 from app.ingestion.parsers.base import DocumentUnreadable
-from app.ingestion.sandbox import ParserLost, SandboxedDocument, open_sandboxed
+from app.ingestion.sandbox import ParserLost, SandboxedDocument, start_sandboxed
 from app.llm.base import EmbeddingProvider
 from app.llm.embedder import Embedder
 from app.models.documents import IngestionStage
@@ -115,8 +114,11 @@ async def _ingest_or_fail(ingester: Ingester, lease: Lease) -> str:
     except ProviderError as error:
         code = _CODES.get(error.kind, IngestErrorCode.EMBEDDING_UNAVAILABLE)
         return await _fail(db, lease, code, remedy_of(code))
-    except (OcrNeeded, ParserLost, _GiveWay) as reason:
+    except (OcrNeeded, _GiveWay) as reason:
         return await _set_aside(db, lease, reason)
+    except ParserLost:
+        # The lease runs out and the attempt is lost: a pause, in which a machine can recover.
+        return "parser_lost"
     # Readers have the new version now; nobody needs the files of those before.
     ingester.storage.delete(lease.org_id, lease.document_id, before=lease.version)
     return "ready"
@@ -212,18 +214,23 @@ class _BatchWriter:
 
 @asynccontextmanager
 async def _opened(ingester: Ingester, lease: Lease) -> AsyncIterator[SandboxedDocument]:
-    """Open and close the document in a thread. Raises DocumentUnreadable, ParserLost."""
+    """Open the document, and close it however the block ends. Raises DocumentUnreadable,
+    ParserLost, or OSError where no process can be started."""
     path = ingester.storage.path(lease.org_id, lease.document_id, lease.version)
     if not path.is_file():
         # No attempt will find it; uploading the file again puts it back.
         raise DocumentUnreadable(IngestErrorCode.CORRUPT, detail="The stored file is gone.")
     password = ingester.sealer.unseal(lease.sealed_password) if lease.sealed_password else None
-    opening = open_sandboxed(path, lease.media_type, password=password)
-    document = await asyncio.to_thread(opening.__enter__)
-    try:
+    with start_sandboxed(path, lease.media_type, password=password) as document:
+        opening = asyncio.create_task(asyncio.to_thread(document.wait_until_open))
+        try:
+            await asyncio.shield(opening)
+        finally:
+            if not opening.done():
+                document.kill()
+                await asyncio.wait([opening])
+                opening.exception()
         yield document
-    finally:
-        await asyncio.to_thread(opening.__exit__, None, None, None)
 
 
 async def _discard_checkpoint(db: Database, lease: Lease) -> Lease:
@@ -250,16 +257,13 @@ async def _fail(
     return str(code)
 
 
-async def _set_aside(db: Database, lease: Lease, reason: OcrNeeded | ParserLost | _GiveWay) -> str:
+async def _set_aside(db: Database, lease: Lease, reason: OcrNeeded | _GiveWay) -> str:
     """Let somebody go on with the document later. Returns why. Raises LeaseLost."""
     async with db.transaction(lease) as session:
         match reason:
             case OcrNeeded():
                 await recognition.wait_for_pages(session, lease, reason.numbers)
                 return "waits_for_ocr"
-            case ParserLost():
-                await let_go(session, lease)
-                return "parser_lost"
             case _GiveWay():
                 await give_way(session, lease)
                 enqueue(session, JobName.INGEST)

@@ -27,6 +27,9 @@ from app.ingestion.tesseract import FAILED_WARNING
 log = structlog.get_logger(__name__)
 
 PAGES_PER_RANGE = 8
+NO_OCR_WARNING = "The page is a picture, and text recognition is not installed or turned off."
+# After a day without anybody who reads it, a page counts as unreadable.
+_UNREAD_S = 86_400.0
 # A page takes 20 s at most; each page that is read renews the lease on the rest of its range.
 _LEASE_S = 40
 
@@ -45,10 +48,12 @@ _LOAD = text("""
     WHERE org_id = :org_id AND document_id = :id AND version = :version AND text IS NOT NULL
 """)
 # Fair between organizations, as with documents; then a document's pages in order. An attempt is
-# counted for the page that is read next, not for those behind it.
+# counted for the page that is read next, not for those behind it. The pages' state is asked again
+# with their locks: another worker may have claimed them since `free` was read.
 _CLAIM = text(f"""
     WITH free AS (
-        SELECT p.org_id, p.document_id, p.version, p.number, d.queued_at FROM ocr_pages p
+        SELECT p.org_id, p.document_id, p.version, p.number, d.queued_at, o.recognized_at
+        FROM ocr_pages p JOIN organizations o ON o.id = p.org_id
         JOIN documents d ON d.org_id = p.org_id AND d.id = p.document_id
             AND d.version = p.version AND d.status = 'processing'
         WHERE p.text IS NULL AND p.attempts < {MAX_ATTEMPTS}
@@ -58,11 +63,13 @@ _CLAIM = text(f"""
         WHERE text IS NULL AND lease_expires_at > now() GROUP BY org_id),
     chosen AS (
         SELECT free.org_id, free.document_id FROM free LEFT JOIN running USING (org_id)
-        ORDER BY coalesce(running.pages, 0), free.queued_at, free.document_id LIMIT 1),
+        ORDER BY coalesce(running.pages, 0), free.recognized_at NULLS FIRST, free.queued_at,
+            free.document_id LIMIT 1),
     range AS (
         SELECT p.org_id, p.document_id, p.version, p.number FROM ocr_pages p
         JOIN free USING (org_id, document_id, version, number)
         JOIN chosen USING (org_id, document_id)
+        WHERE p.text IS NULL AND (p.lease_expires_at IS NULL OR p.lease_expires_at < now())
         ORDER BY p.number LIMIT {PAGES_PER_RANGE} FOR UPDATE OF p SKIP LOCKED)
     UPDATE ocr_pages p SET lease_token = p.lease_token + 1,
         attempts = p.attempts + (p.number = (SELECT min(number) FROM range))::int,
@@ -73,6 +80,7 @@ _CLAIM = text(f"""
     RETURNING p.org_id, p.document_id, p.version, p.number, p.lease_token, d.media_type,
         d.sealed_password
 """)  # noqa: S608  # constants
+_TAKE_TURN = text("UPDATE organizations SET recognized_at = clock_timestamp() WHERE id = :org_id")
 _HOLD_DOCUMENT = text("""
     SELECT true FROM documents WHERE org_id = :org_id AND id = :document_id
         AND version = :version AND status = 'processing' FOR UPDATE
@@ -82,39 +90,52 @@ _STORE = text("""
         lease_expires_at = NULL
     WHERE org_id = :org_id AND document_id = :document_id AND version = :version
       AND number = :number AND lease_token = :token AND text IS NULL
+    RETURNING true
 """)
 _RENEW = text(f"""
     UPDATE ocr_pages SET lease_expires_at = now() + interval '{_LEASE_S} seconds',
         attempts = attempts + (number = :next)::int
     WHERE org_id = :org_id AND document_id = :document_id AND version = :version
-      AND number = ANY (:numbers) AND lease_token = ANY (:tokens) AND text IS NULL
+      AND (number, lease_token) IN (SELECT * FROM unnest(
+          CAST(:numbers AS integer[]), CAST(:tokens AS bigint[])))
+      AND text IS NULL
 """)  # noqa: S608  # a constant
 # Up to 80 %: the rest is for making the pages searchable.
 _PROGRESS = text("""
-    UPDATE documents d SET pages_done = o.done, pages_total = o.pages, updated_at = now(),
+    UPDATE documents d SET pages_done = o.done, updated_at = now(),
         percent = greatest(percent, 80 * o.done / o.pages)
     FROM (SELECT count(*) AS pages, count(text) AS done FROM ocr_pages
           WHERE org_id = :org_id AND document_id = :document_id AND version = :version) o
     WHERE d.org_id = :org_id AND d.id = :document_id AND d.stage = 'ocr'
 """)
 _REQUEUE_COMPLETE = """
-    UPDATE documents d SET status = 'queued', stage = NULL, updated_at = now()
-    WHERE d.status = 'processing' AND d.stage = 'ocr' AND d.lease_expires_at IS NULL {which}
-      AND NOT EXISTS (SELECT FROM ocr_pages p WHERE p.org_id = d.org_id AND p.document_id = d.id
-                      AND p.version = d.version AND p.text IS NULL)
-    RETURNING d.id
+    UPDATE documents SET status = 'queued', stage = NULL, updated_at = now()
+    WHERE (org_id, id) IN (
+        SELECT d.org_id, d.id FROM documents d
+        WHERE d.status = 'processing' AND d.stage = 'ocr' AND d.lease_expires_at IS NULL {which}
+          AND NOT EXISTS (SELECT FROM ocr_pages p WHERE p.org_id = d.org_id
+                          AND p.document_id = d.id AND p.version = d.version AND p.text IS NULL)
+        FOR UPDATE SKIP LOCKED)
+    RETURNING id
 """
 _REQUEUE_ONE = text(
     _REQUEUE_COMPLETE.format(which="AND d.org_id = :org_id AND d.id = :document_id")
 )
 _REQUEUE_ANY = text(_REQUEUE_COMPLETE.format(which=""))
-_GIVE_UP_PAGES = text("""
+_GIVE_UP = """
     UPDATE ocr_pages SET text = '', warning = :warning, lease_expires_at = NULL
-    WHERE text IS NULL AND attempts >= :max_attempts AND lease_expires_at < now()
-""")
+    WHERE (org_id, document_id, version, number) IN (
+        SELECT org_id, document_id, version, number FROM ocr_pages
+        WHERE text IS NULL AND (lease_expires_at IS NULL OR lease_expires_at < now()) AND {which}
+        FOR UPDATE SKIP LOCKED)
+"""
+_GIVE_UP_DEADLY = text(_GIVE_UP.format(which="attempts >= :max_attempts"))
+_GIVE_UP_OLD = text(_GIVE_UP.format(which="created_at <= now() - make_interval(secs => :age_s)"))
 _PAGES_WAIT = text("""
-    SELECT EXISTS (SELECT FROM ocr_pages WHERE text IS NULL
-                   AND (lease_expires_at IS NULL OR lease_expires_at < now()))
+    SELECT EXISTS (
+        SELECT FROM ocr_pages p JOIN documents d ON d.org_id = p.org_id AND d.id = p.document_id
+            AND d.version = p.version AND d.status = 'processing'
+        WHERE p.text IS NULL AND (p.lease_expires_at IS NULL OR p.lease_expires_at < now()))
 """)
 
 
@@ -175,8 +196,9 @@ async def recognize_next(recognizer: Recognizer) -> bool:
     """
     async with recognizer.db.system_transaction() as session:
         claimed = _to_range((await session.execute(_CLAIM)).all())
-    if claimed is None:
-        return False
+        if claimed is None:
+            return False
+        await session.execute(_TAKE_TURN, {"org_id": claimed.org_id})
     structlog.contextvars.bind_contextvars(document_id=str(claimed.document_id))
     try:
         for number in list(claimed.tokens):
@@ -192,9 +214,22 @@ async def recognize_next(recognizer: Recognizer) -> bool:
     return True
 
 
+async def do_without(db: Database) -> None:
+    """Let the documents that wait go on without text recognition, which there is not any more."""
+    async with db.system_transaction() as session:
+        await session.execute(_GIVE_UP_OLD, {"age_s": 0, "warning": NO_OCR_WARNING})
+        if (await session.execute(_REQUEUE_ANY)).all():
+            enqueue(session, JobName.INGEST)
+
+
 async def keep_going(session: AsyncSession) -> None:
-    """Give up on pages that kill their workers, and wake who is needed. System transaction."""
-    await session.execute(_GIVE_UP_PAGES, {"max_attempts": MAX_ATTEMPTS, "warning": FAILED_WARNING})
+    """Give up on pages that kill their workers or that nobody reads, and wake who is needed.
+
+    Needs a system transaction.
+    """
+    deadly = {"max_attempts": MAX_ATTEMPTS, "warning": FAILED_WARNING}
+    await session.execute(_GIVE_UP_DEADLY, deadly)
+    await session.execute(_GIVE_UP_OLD, {"age_s": _UNREAD_S, "warning": FAILED_WARNING})
     if (await session.execute(_REQUEUE_ANY)).all():
         enqueue(session, JobName.INGEST)
     if await session.scalar(_PAGES_WAIT):
@@ -211,14 +246,15 @@ async def _read(recognizer: Recognizer, claimed: _Range, number: int) -> OcrPage
 
 
 async def _store(db: Database, claimed: _Range, number: int, page: OcrPage) -> bool:
-    """Commit one page and renew the rest. False when the document is not to be read any more."""
+    """Commit one page and renew the rest. False when they are not this worker's any more."""
     async with db.transaction(claimed) as session:
         # The last two pages may be read at once: one after the other, so that one sees it is last.
         if await session.scalar(_HOLD_DOCUMENT, claimed.key) is None:
             return False
         result = {"text": page.text, "headings": _flatten(page.headings), "warning": page.warning}
         lease = {"number": number, "token": claimed.tokens[number]}
-        await session.execute(_STORE, {**claimed.key, **result, **lease})
+        if await session.scalar(_STORE, {**claimed.key, **result, **lease}) is None:
+            return False
         rest = {other: token for other, token in claimed.tokens.items() if other != number}
         if rest:
             leases = {"numbers": list(rest), "tokens": list(rest.values()), "next": min(rest)}

@@ -54,13 +54,19 @@ PARSING_LIMITS = Limits()
 class SandboxedDocument:
     """A document that a child reads. Synchronous: use it from threads.
 
-    `title` is the document's own, `page_count` what it claims; neither is more than well-formed.
+    `title` is the document's own, `page_count` what it claims; neither is more than well-formed,
+    and neither is there before `wait_until_open`.
     """
 
+    title: str | None
+    page_count: int
+
     def __init__(self, child: ChildProcess, *, silence_s: float) -> None:
-        """Wait until the child has opened it. Raises DocumentUnreadable or ParserLost."""
         self._child = child
         self._silence_s = silence_s
+
+    def wait_until_open(self) -> None:
+        """Wait until the child has opened it. Raises DocumentUnreadable or ParserLost."""
         header = self._receive()
         if not isinstance(header, Header) or not 1 <= header.page_count <= MAX_PAGES:
             raise self._reject()
@@ -135,8 +141,18 @@ def open_sandboxed(
     The child also dies with the thread that opens it, so take one that lives as long. Raises
     DocumentUnreadable, ParserLost, or OSError where no process can be started.
     """
+    with start_sandboxed(path, media_type, password=password, limits=limits) as document:
+        document.wait_until_open()
+        yield document
+
+
+@contextmanager
+def start_sandboxed(
+    path: Path, media_type: str, *, password: str | None = None, limits: Limits = PARSING_LIMITS
+) -> Iterator[SandboxedDocument]:
+    """Like `open_sandboxed`, but the document is not open yet: it can be killed meanwhile."""
     arguments = {"media_type": media_type, "password": password}
-    with open_with(_PARSER, path, arguments, limits=limits) as document:
+    with _start(_PARSER, path, arguments, limits=limits, may_start_programs=False) as document:
         yield document
 
 
@@ -153,6 +169,22 @@ def open_with(
 
     It gets the path, and `arguments`, which go as JSON, by name.
     """
+    with _start(
+        entry, path, arguments, limits=limits, may_start_programs=may_start_programs
+    ) as document:
+        document.wait_until_open()
+        yield document
+
+
+@contextmanager
+def _start(
+    entry: str,
+    path: Path,
+    arguments: Mapping[str, object],
+    *,
+    limits: Limits,
+    may_start_programs: bool,
+) -> Iterator[SandboxedDocument]:
     job = {
         "path": str(path.absolute()),
         "arguments": arguments,

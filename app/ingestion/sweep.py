@@ -49,6 +49,8 @@ class Sweeper:
                 await self.sweep()
             except (SQLAlchemyError, OSError) as error:
                 log.warning("sweep_failed", error=type(error).__name__)
+            except Exception:  # the next round may go well, and without it nothing would
+                log.exception("sweep_failed")
             await asyncio.sleep(SWEEP_INTERVAL_S)
 
     async def sweep(self) -> None:

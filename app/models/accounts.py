@@ -34,6 +34,9 @@ class Organization(Timestamped, Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(Text)
+    # When a worker last took one of its documents, or pages of one.
+    ingested_at: Mapped[datetime | None]
+    recognized_at: Mapped[datetime | None]
 
 
 class Membership(Timestamped, Base):

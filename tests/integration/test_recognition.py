@@ -15,11 +15,16 @@ from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 from sqlalchemy import text
 
-from app.ingestion.batches import NO_OCR_WARNING
 from app.ingestion.lease import requeue_all
 from app.ingestion.ocr import OcrEngine, find_ocr_engine
 from app.ingestion.pipeline import Ingester
-from app.ingestion.recognition import PAGES_PER_RANGE, Recognizer, keep_going, recognize_next
+from app.ingestion.recognition import (
+    NO_OCR_WARNING,
+    PAGES_PER_RANGE,
+    Recognizer,
+    keep_going,
+    recognize_next,
+)
 from app.resources import Resources
 from tests.conftest import ingest_all
 from tests.people import Person

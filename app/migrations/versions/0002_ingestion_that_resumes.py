@@ -6,6 +6,12 @@ revision = "0002"
 down_revision = "0001"
 
 _UPGRADE = (
+    # When a worker last took something of the organization: who waited longest is next.
+    """
+    ALTER TABLE organizations
+        ADD COLUMN ingested_at timestamptz,
+        ADD COLUMN recognized_at timestamptz
+    """,
     """
     ALTER TABLE documents
         ADD COLUMN version integer NOT NULL DEFAULT 1,
@@ -145,6 +151,7 @@ def downgrade() -> None:
     for table in reversed(_TENANT_TABLES):
         op.execute(f"DROP TABLE {table}")
     op.execute("ALTER TABLE pages DROP COLUMN source, DROP COLUMN warnings")
+    op.execute("ALTER TABLE organizations DROP COLUMN ingested_at, DROP COLUMN recognized_at")
     op.execute("DROP INDEX ix_documents_expires_at")
     op.execute("DROP INDEX ix_documents_org_id_updated_at")
     op.execute("""
