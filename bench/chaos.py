@@ -2,6 +2,7 @@
 
 python -m bench.chaos ingest      # SIGKILL every 5 to 15 s, FLUSHALL twice, against a quiet run
 python -m bench.chaos provider    # 10 % of the embedding calls fail, in six ways
+python -m bench.chaos fairness    # one organization's thousand files before another's one
 """
 
 import argparse
@@ -22,6 +23,7 @@ from reportlab.pdfgen.canvas import Canvas
 from bench.product import Product, running_product, running_stand_in
 
 UPLOADS = 60
+FLOOD = 1000
 ORGANIZATIONS = 5
 # Slow enough that the kills meet batches in flight.
 DELAY = ("--delay-ms", "250", "--delay-per-input-ms", "0.5")
@@ -63,10 +65,13 @@ class Outcome:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scenario", choices=["ingest", "provider"])
+    parser.add_argument("scenario", choices=["ingest", "provider", "fairness"])
     parser.add_argument("--uploads", type=int, default=UPLOADS)
     parser.add_argument("--seed", type=int, default=2026)
     options = parser.parse_args()
+    if options.scenario == "fairness":
+        measure_fairness()
+        return
     files = make_files(options.uploads, options.seed)
     quiet = run(files, options.seed)
     print(f"undisturbed: {describe(quiet)}")
@@ -98,15 +103,7 @@ def make_files(count: int, seed: int) -> dict[str, bytes]:
 def run(
     files: dict[str, bytes], seed: int, *, kills: bool = False, provider: tuple[str, ...] = ()
 ) -> Outcome:
-    with (
-        running_stand_in(*DELAY, *provider) as url,
-        running_product(
-            OPENAI_BASE_URL=url,
-            OPENAI_API_KEY="stand-in",
-            EMBEDDING_MODEL="openai/text-embedding-3-small",
-            DEFAULT_MODEL="extractive/extractive",
-        ) as product,
-    ):
+    with running_remote(*DELAY, *provider) as (product, url):
         started = time.monotonic()
         uploads = upload_all(product, files)
         with disturbed(product, seed) if kills else undisturbed() as count:
@@ -127,6 +124,44 @@ def run(
             strays=dict(product.query(_STRAYS)[0]),
             kills=len(count),
         )
+
+
+def measure_fairness() -> None:
+    """Upload a thousand files as one organization, then one file as another."""
+    with running_remote("--delay-ms", "40") as (product, _):
+        authorization = product.client.headers["Authorization"]
+        for number in range(FLOOD):
+            product.client.post(
+                "/api/v1/documents/upload",
+                files={"file": (f"{number}.txt", f"File number {number} of the flood.".encode())},
+            ).raise_for_status()
+        product.sign_up()
+        started = time.monotonic()
+        document = product.wait_until_done(product.upload_bytes("one.txt", b"The only file."))
+        seconds = time.monotonic() - started
+        product.client.headers["Authorization"] = authorization
+        waiting = product.client.get(
+            "/api/v1/documents", params={"status": "queued", "limit": 200}
+        ).json()["items"]
+        print(
+            f"behind {FLOOD} files of another organization, of which {len(waiting)} or more were "
+            f"still waiting: {document['status']} after {seconds:.1f} s"
+        )
+
+
+@contextmanager
+def running_remote(*arguments: str) -> Iterator[tuple[Product, str]]:
+    """The product with embeddings over HTTP, and the stand-in's URL."""
+    with (
+        running_stand_in(*arguments) as url,
+        running_product(
+            OPENAI_BASE_URL=url,
+            OPENAI_API_KEY="stand-in",
+            EMBEDDING_MODEL="openai/text-embedding-3-small",
+            DEFAULT_MODEL="extractive/extractive",
+        ) as product,
+    ):
+        yield product, url
 
 
 def upload_all(product: Product, files: dict[str, bytes]) -> list[tuple[str, str]]:

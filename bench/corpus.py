@@ -27,7 +27,7 @@ def main() -> None:
         workers = set(product.worker_pids())
         started = time.monotonic()
         uploads = [(case, upload(product, options.data.parent / case["file"])) for case in cases]
-        differing = sum(not is_acceptable(case, wait(product, what)) for case, what in uploads)
+        differing = sum(not is_acceptable(product, case, what) for case, what in uploads)
         seconds = time.monotonic() - started
         change = "unchanged" if set(product.worker_pids()) == workers else "CHANGED"
         print(
@@ -55,17 +55,21 @@ def wait(product: Product, document_id: str | None) -> dict[str, Any]:
     return product.wait_until_done(document_id)
 
 
-def is_acceptable(case: dict[str, Any], document: dict[str, Any]) -> bool:
+def is_acceptable(product: Product, case: dict[str, Any], document_id: str | None) -> bool:
+    """Say whether the document ended as listed; print it, and what its text is, if it did not."""
+    document = wait(product, document_id)
     code = document["error_code"]
     outcome = "text" if document["status"] == "ready" else _CODES.get(code, code)
     acceptable = case["expected"]["acceptable"]
-    is_listed = outcome in acceptable and (outcome != "text" or document["chunk_count"] > 0)
-    if not is_listed:
-        print(
-            f"  {case['file']}: {outcome}, not {' or '.join(acceptable)}"
-            f" ({case['expected']['why']}; {document.get('error_message')})"
-        )
-    return is_listed
+    if outcome in acceptable and (outcome != "text" or document["chunk_count"] > 0):
+        return True
+    sources = product.client.get(f"/api/v1/documents/{document_id}/report").json()["sources"]
+    found = ", ".join(f"{count} pages {source}" for source, count in sources.items() if count)
+    print(
+        f"  {case['file']}: {outcome}, not {' or '.join(acceptable)}: {document['error_message']}"
+        f" ({found}; listed because it {case['expected']['why']})"
+    )
+    return False
 
 
 if __name__ == "__main__":

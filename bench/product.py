@@ -32,10 +32,10 @@ class Product:
 
     def upload(self, path: Path) -> str:
         """Upload a file and return its document's id."""
-        with path.open("rb") as file:
-            response = self.client.post(
-                "/api/v1/documents/upload", files={"file": (path.name, file)}
-            )
+        return self.upload_bytes(path.name, path.read_bytes())
+
+    def upload_bytes(self, filename: str, content: bytes) -> str:
+        response = self.client.post("/api/v1/documents/upload", files={"file": (filename, content)})
         response.raise_for_status()
         return str(response.json()["document_id"])
 

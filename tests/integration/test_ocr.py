@@ -1,8 +1,6 @@
 """Text recognition with the Tesseract of this machine, on scans that the tests draw."""
 
 import logging
-import os
-import shutil
 from io import BytesIO
 from pathlib import Path
 
@@ -26,18 +24,6 @@ _LINES = (
     "and four came back in the evening.",
 )
 _SENTENCE = " ".join(_LINES)
-
-
-@pytest.fixture(scope="module")
-def engine() -> OcrEngine:
-    if shutil.which("tesseract") is None:
-        message = "Tesseract is not installed: apt-get install tesseract-ocr"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    found = find_ocr_engine("eng")
-    assert found is not None
-    return found
 
 
 def draw(

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import shutil
 from dataclasses import replace
 from io import BytesIO
 from uuid import UUID
@@ -16,7 +15,7 @@ from reportlab.pdfgen.canvas import Canvas
 from sqlalchemy import text
 
 from app.ingestion.lease import requeue_all
-from app.ingestion.ocr import OcrEngine, find_ocr_engine
+from app.ingestion.ocr import OcrEngine
 from app.ingestion.pipeline import Ingester
 from app.ingestion.recognition import (
     NO_OCR_WARNING,
@@ -30,18 +29,6 @@ from tests.conftest import ingest_all
 from tests.people import Person
 
 _FONT = f"{os.path.dirname(reportlab.__file__)}/fonts/Vera.ttf"  # noqa: PTH120
-
-
-@pytest.fixture(scope="module")
-def engine() -> OcrEngine:
-    if shutil.which("tesseract") is None:
-        message = "Tesseract is not installed: apt-get install tesseract-ocr"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
-    found = find_ocr_engine("eng")
-    assert found is not None
-    return found
 
 
 @pytest.fixture
