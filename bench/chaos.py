@@ -59,6 +59,7 @@ class Outcome:
     digests: dict[str, str]
     chunks: int
     calls: int
+    faults: dict[str, int]
     strays: dict[str, int]
     kills: int = 0
 
@@ -110,6 +111,7 @@ def run(
             documents = wait_for_all(product, uploads)
         seconds = time.monotonic() - started
         rows = product.query(_CHUNKS)
+        stats = httpx2.get(url.removesuffix("/v1") + "/_stats").json()
         return Outcome(
             seconds=seconds,
             ready=sum(d["status"] == "ready" for d in documents),
@@ -120,7 +122,8 @@ def run(
                 row["filename"]: row["digest"] for row in rows if row["chunks"] == row["ordinals"]
             },
             chunks=sum(row["chunks"] for row in rows),
-            calls=httpx2.get(url.removesuffix("/v1") + "/_stats").json()["embedding_calls"],
+            calls=stats["embedding_calls"],
+            faults={fault: count for fault, count in stats["by_failure"].items() if count},
             strays=dict(product.query(_STRAYS)[0]),
             kills=len(count),
         )
@@ -231,7 +234,8 @@ def disturbed(product: Product, seed: int) -> Iterator[list[int]]:
 def describe(outcome: Outcome) -> str:
     return (
         f"{outcome.ready} ready in {outcome.seconds:.0f} s, {outcome.chunks} chunks, "
-        f"{outcome.calls} provider calls, {outcome.kills} kills, {outcome.strays}"
+        f"{outcome.calls} provider calls, {outcome.kills} kills, "
+        f"faults {outcome.faults}, {outcome.strays}"
     )
 
 

@@ -66,8 +66,10 @@ async def retry(
     await intake.check_queue(session, org_id)
     document.status = DocumentStatus.QUEUED
     document.error_code = document.error_message = None
-    document.attempts = document.percent = document.pages_done = 0
-    document.pages_total = None
+    document.attempts = 0
+    if not document.checkpoint_chunks:
+        document.percent = document.pages_done = 0
+        document.pages_total = None
     document.sealed_password = sealed_password or document.sealed_password
     document.queued_at = document.updated_at = func.now()
     enqueue(session, JobName.INGEST)

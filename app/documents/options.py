@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from app.core.errors import UnprocessableRequest
+from app.core.text import storable
 
 OPTION_NAMES = frozenset({"password", "expires_at"})
 MAX_PASSWORD_CHARS = 1024
@@ -21,12 +22,22 @@ class UploadOptions:
 def parse_options(texts: Mapping[str, str]) -> UploadOptions:
     """Read the options by name; an empty text is none. Raises UnprocessableRequest."""
     password = texts.get("password") or None
-    if password is not None and len(password) > MAX_PASSWORD_CHARS:
+    if password is not None:
+        check_password(password)
+    expires_at = texts.get("expires_at") or None
+    return UploadOptions(password, None if expires_at is None else _parse_expiry(expires_at))
+
+
+def check_password(password: str) -> None:
+    """Raise UnprocessableRequest for one that no file can have."""
+    if len(password) > MAX_PASSWORD_CHARS:
         raise UnprocessableRequest(
             f"The password has more than {MAX_PASSWORD_CHARS:,} characters.", param="password"
         )
-    expires_at = texts.get("expires_at") or None
-    return UploadOptions(password, None if expires_at is None else _parse_expiry(expires_at))
+    if storable(password) != password:
+        raise UnprocessableRequest(
+            "The password has a character that no file's password has.", param="password"
+        )
 
 
 def _parse_expiry(text: str) -> datetime:

@@ -10,10 +10,12 @@ from app.ingestion.base import Page, TextSource
 from app.ingestion.checkpoints import Batch
 from app.ingestion.chunking import MAX_CHUNK_TOKENS, chunk_pages
 from app.ingestion.embedding import PREFIX_TOKENS
+from app.ingestion.ocr import TOO_SLOW
 from app.ingestion.outcomes import IngestErrorCode
 from app.ingestion.parsers.base import DocumentUnreadable, has_letters
 from app.ingestion.recognition import NO_OCR_WARNING
 from app.ingestion.sandbox import SandboxedDocument
+from app.ingestion.tesseract import FAILED_WARNING
 from app.llm.base import EmbeddingProvider
 from app.models.documents import IngestionStage
 
@@ -21,11 +23,19 @@ CHUNKS_PER_BATCH = 100
 
 
 class NoText(DocumentUnreadable):
-    """There is not one letter in the document. `pages` are its pages all the same."""
+    """There is not one letter in the document. `pages` are its pages all the same.
+
+    The code is `timed_out` where recognizing text was given up: trying again can go better.
+    """
 
     def __init__(self, pages: list[Page]) -> None:
-        super().__init__(IngestErrorCode.NO_TEXT)
-        if any(NO_OCR_WARNING in page.warnings for page in pages):
+        warnings = [warning for page in pages for warning in page.warnings]
+        if any(w == FAILED_WARNING or w.startswith(TOO_SLOW) for w in warnings):
+            detail = "Recognizing the text in its pictures did not come to an end."
+            super().__init__(IngestErrorCode.TIMED_OUT, detail=detail)
+        else:
+            super().__init__(IngestErrorCode.NO_TEXT)
+        if NO_OCR_WARNING in warnings:
             self.message = (
                 "The document holds only pictures, and text recognition is not installed or turned "
                 "off: install Tesseract (tesseract-ocr), start the worker anew, and try again."

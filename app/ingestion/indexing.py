@@ -17,6 +17,7 @@ from app.ingestion.checkpoints import Batch
 from app.ingestion.lease import Checkpoint, Lease, hold
 from app.ingestion.outcomes import OUTCOMES, IngestErrorCode
 from app.llm.base import FloatMatrix
+from app.models.documents import IngestionStage
 from app.models.spans import flatten_spans
 
 _STAGING = """
@@ -61,6 +62,10 @@ _REACH_CHECKPOINT = text("""
         checkpoint_chunks = :checkpoint_chunks, checkpoint_digest = :checkpoint_digest
     WHERE org_id = :org_id AND id = :id AND lease_token = :token
 """)
+_ENTER_STAGE = text("""
+    UPDATE documents SET stage = :stage, updated_at = now()
+    WHERE org_id = :org_id AND id = :id AND lease_token = :token
+""")
 _FORGET_CHECKPOINT = text("""
     UPDATE documents SET checkpoint_chunks = 0, checkpoint_digest = NULL, percent = 0,
         pages_done = 0, updated_at = now()
@@ -83,6 +88,11 @@ _FAIL = text("""
         error_message = :message, lease_expires_at = NULL, updated_at = now(),
         sealed_password = CASE WHEN :is_retryable THEN sealed_password END
     WHERE org_id = :org_id AND id = :id AND lease_token = :token
+""")
+# Pages that text recognition gave up are tried again with the document.
+_DELETE_UNREAD_PAGES = text("""
+    DELETE FROM ocr_pages
+    WHERE org_id = :org_id AND document_id = :id AND warning IS NOT NULL
 """)
 _DELETE_OCR_PAGES = text("DELETE FROM ocr_pages WHERE org_id = :org_id AND document_id = :id")
 _COUNT_LEXEMES = text("SELECT count_lexemes(:org_id, :document_id, :generation, :sign)")
@@ -108,6 +118,12 @@ async def report_pages(session: AsyncSession, lease: Lease, *, total: int) -> No
     """Tell how many pages there are. Raises LeaseLost."""
     await hold(session, lease)
     await session.execute(_REPORT_PAGES, {**lease.key, "total": total})
+
+
+async def enter_stage(session: AsyncSession, lease: Lease, stage: IngestionStage) -> None:
+    """Tell what is being done. Raises LeaseLost."""
+    await hold(session, lease)
+    await session.execute(_ENTER_STAGE, {**lease.key, "stage": stage})
 
 
 async def reach_checkpoint(
@@ -202,6 +218,8 @@ async def fail(session: AsyncSession, lease: Lease, *, code: IngestErrorCode, me
             await session.execute(_delete_others(table), _others_key(lease, lease.generation))
         await session.execute(_DELETE_OCR_PAGES, lease.key)
         await forget_checkpoint(session, lease)
+    else:
+        await session.execute(_DELETE_UNREAD_PAGES, lease.key)
     facts = {"code": code, "message": message, "is_retryable": is_retryable}
     await session.execute(_FAIL, {**lease.key, **facts})
 

@@ -15,6 +15,8 @@ from app.ingestion.sandbox import Limits, open_with
 
 log = structlog.get_logger(__name__)
 
+TOO_SLOW = "Text recognition took longer than"  # how a warning begins
+
 NO_LANGUAGE = "none"
 
 _READER = "app.ingestion.tesseract:open_scan"
@@ -77,7 +79,7 @@ class OcrEngine:
 
     def _explain(self, error: DocumentUnreadable) -> str:
         if error.error_code is IngestErrorCode.TIMED_OUT:
-            return f"Text recognition took longer than {self.page_timeout_s:g} s."
+            return f"{TOO_SLOW} {self.page_timeout_s:g} s."
         return "The page could not be rendered."
 
 

@@ -48,7 +48,7 @@ OUTCOMES: dict[IngestErrorCode, Outcome] = {
         False, "The file is damaged or incomplete: open it in a viewer, save it anew and upload it."
     ),
     IngestErrorCode.NO_TEXT: Outcome(
-        False, "The document holds no text, perhaps only scans: run text recognition on it first."
+        False, "No text could be read in the document: check that it is the right file, and sharp."
     ),
     IngestErrorCode.TOO_MANY_PAGES: Outcome(
         False, "The document has too many pages: split it and upload the parts."

@@ -148,7 +148,8 @@ async def _ingest(ingester: Ingester, lease: Lease) -> None:
                 await writer.write(numbered)
                 chunk_count = numbered.reached.chunks
         page_count = document.page_count
-    with INGESTION_STAGE_SECONDS.labels(stage=IngestionStage.INDEXING).time():
+    await _enter(ingester, lease, IngestionStage.INDEXING)
+    with _timed(IngestionStage.INDEXING):
         async with ingester.db.transaction(lease) as session:
             await indexing.publish(session, lease, page_count=page_count, chunk_count=chunk_count)
 
@@ -170,6 +171,8 @@ class _BatchWriter:
         Raises ProviderError, LeaseLost, and _GiveWay once the batch is committed.
         """
         chunks = numbered.batch.chunks
+        if self._space_id is None:
+            await _enter(self._ingester, self._lease, IngestionStage.EMBEDDING)
         with _timed(IngestionStage.EMBEDDING):
             vectors = await self._ingester.embedder.embed_documents(
                 [embedding_text(chunk, title=self._title) for chunk in chunks]
@@ -231,6 +234,11 @@ async def _opened(ingester: Ingester, lease: Lease) -> AsyncIterator[SandboxedDo
                 await asyncio.wait([opening])
                 opening.exception()
         yield document
+
+
+async def _enter(ingester: Ingester, lease: Lease, stage: IngestionStage) -> None:
+    async with ingester.db.transaction(lease) as session:
+        await indexing.enter_stage(session, lease, stage)
 
 
 async def _discard_checkpoint(db: Database, lease: Lease) -> Lease:

@@ -26,7 +26,7 @@ from app.documents import library, lifecycle
 from app.documents.deletion import delete_document
 from app.documents.intake import Intake
 from app.documents.library import DocumentView
-from app.documents.options import MAX_PASSWORD_CHARS
+from app.documents.options import MAX_PASSWORD_CHARS, check_password
 from app.ingestion.media_types import CONTENT_TYPES
 from app.ingestion.outcomes import OUTCOMES, IngestErrorCode
 from app.models.documents import DocumentStatus, IngestionStage
@@ -167,8 +167,10 @@ async def retry_document(
     body: RetryRequest | None = None,
 ) -> DocumentOut:
     """Queue a failed document again, if need be with its password. 409 `not_failed` when ready."""
-    password = body.password if body else None
-    sealed = resources.sealer.seal(password.get_secret_value()) if password else None
+    password = body.password.get_secret_value() if body and body.password else None
+    if password is not None:
+        check_password(password)
+    sealed = resources.sealer.seal(password) if password else None
     async with resources.db.transaction(caller) as session:
         await lifecycle.retry(
             session, caller.org_id, document_id, intake=intake, sealed_password=sealed

@@ -117,7 +117,7 @@ async def test_a_failed_document_is_queued_behind_the_others(
     response = await act(person, document_id, "retry")
     assert response.status_code == 200, response.text
     shown = response.json()
-    assert (shown["status"], shown["queue_position"], shown["percent"]) == ("queued", 2, 0)
+    assert (shown["status"], shown["queue_position"], shown["percent"]) == ("queued", 2, 40)
     assert (shown["error_code"], shown["error_message"], shown["retryable"]) == (None, None, None)
     row = await read_document(resources, document_id)
     assert (row.attempts, row.checkpoint_chunks, row.sealed_password) == (0, 64, None)
@@ -151,9 +151,32 @@ async def test_what_is_in_progress_stays_as_it_is(person: Person, resources: Res
     for assignments in ("status = 'queued'", WORKED_ON):
         await change_document(resources, document_id, assignments)
         before = await read_document(resources, document_id)
-        response = await act(person, document_id, "retry", json={"password": "unasked"})
-        assert response.status_code == 200
+        assert (await act(person, document_id, "retry")).status_code == 200
         assert await read_document(resources, document_id) == before
+
+
+async def test_a_password_is_kept_before_the_document_is_read_and_refused_while_it_is(
+    person: Person, resources: Resources
+) -> None:
+    document_id = await upload(person)
+    response = await act(person, document_id, "retry", json={"password": "in time"})
+    assert response.status_code == 200
+    sealed = (await read_document(resources, document_id)).sealed_password
+    assert resources.sealer.unseal(sealed) == "in time"
+    await change_document(resources, document_id, WORKED_ON)
+    response = await act(person, document_id, "retry", json={"password": "too late"})
+    assert (response.status_code, response.json()["error"]["code"]) == (409, "in_progress")
+
+
+@pytest.mark.parametrize("escape", [r"abc\u0000", r"\ud800"])
+async def test_a_password_that_no_file_can_have_is_422(person: Person, escape: str) -> None:
+    document_id = await upload(person)
+    response = await person.client.post(
+        f"/api/v1/documents/{document_id}/retry",
+        content=f'{{"password": "{escape}"}}',
+        headers={**person.headers, "Content-Type": "application/json"},
+    )
+    assert (response.status_code, response.json()["error"]["param"]) == (422, "password")
 
 
 async def test_a_ready_document_is_409(person: Person, resources: Resources) -> None:

@@ -203,6 +203,23 @@ async def test_a_page_that_kills_its_workers_is_given_up_alone(
     assert pages[0]["warnings"] == ["Text recognition failed on this page."]  # type: ignore[index]
 
 
+async def test_a_scan_whose_recognition_takes_too_long_can_be_tried_again(
+    person: Person, with_ocr: Ingester, recognizer: Recognizer
+) -> None:
+    document_id = await upload(person, mixed_pdf(picture("It takes longer than there is")))
+    await ingest_all(with_ocr)
+    hasty = replace(recognizer, engine=replace(recognizer.engine, page_timeout_s=0.01))
+    assert await recognize_next(hasty)
+    await ingest_all(with_ocr)
+    document = await get(person, str(document_id))
+    assert (document["error_code"], document["retryable"]) == ("timed_out", True)
+    assert (await person.post(f"/api/v1/documents/{document_id}/retry")).status_code == 200
+    await ingest_all(with_ocr)
+    assert await recognize_next(recognizer)
+    await ingest_all(with_ocr)
+    assert (await get(person, str(document_id)))["status"] == "ready"
+
+
 async def test_a_cancelled_document_is_not_read_on(
     person: Person, resources: Resources, with_ocr: Ingester, recognizer: Recognizer
 ) -> None:
