@@ -4,7 +4,9 @@ Started by `app.ingestion.sandbox` and by nothing else. Its code is trusted unti
 file; from then on it is taken to do whatever the file wants. Everywhere it has no environment, no
 open files but the pipe, and limits on CPU time, open files and the size of files that it writes.
 Linux adds the limit on memory, death along with the parent, and no privileges; no new processes for
-users other than root; and no network, where the kernel and the container permit a namespace.
+users other than root. Where the kernel and the container permit it, there is also no network, no
+socket of any kind, no look into other processes, and no file but the document and what programs
+consist of; that last one not for a Tesseract outside of the system's folders.
 """
 
 import json
@@ -18,7 +20,14 @@ from importlib import import_module
 from pathlib import Path, PurePath
 from typing import Any, BinaryIO
 
-from app.core.confinement import drop_privileges, leave_network, limit
+import app
+from app.core.confinement import (
+    confine_files,
+    deny_system_calls,
+    drop_privileges,
+    leave_network,
+    limit,
+)
 from app.core.process import die_with_parent
 from app.ingestion.parsers.base import MAX_PAGES, DocumentUnreadable, ParsedDocument
 from app.ingestion.wire import Crash, End, Failure, Header, Message, encode
@@ -32,6 +41,16 @@ _MAX_OPEN_FILES = 64
 # Between the signal that ends a process and the kill, if it ignored that.
 _CPU_GRACE_S = 5
 _MAX_FRAMES = 8
+_SYSTEM_FOLDERS = ("/usr", "/lib", "/lib64", "/bin", "/nix/store")
+# For the loader, fonts, the local time, the types of files, and what one can know about oneself.
+_SYSTEM_FILES = (
+    "/etc/ld.so.cache",
+    "/etc/fonts",
+    "/etc/localtime",
+    "/etc/mime.types",
+    "/dev/urandom",
+    "/proc/self",
+)
 
 
 def main(entry: str) -> None:
@@ -77,6 +96,9 @@ def _resolve(entry: str) -> Callable[..., AbstractContextManager[ParsedDocument]
 def _lock_in(job: dict[str, Any]) -> None:
     leave_network()
     drop_privileges()
+    if _is_of_system(job):
+        confine_files(_find_readable(Path(job["path"])))
+    deny_system_calls()
     die_with_parent(parent_pid=job["parent_pid"])
     limit(resource.RLIMIT_CORE, 0)
     limit(resource.RLIMIT_NOFILE, _MAX_OPEN_FILES)
@@ -88,6 +110,26 @@ def _lock_in(job: dict[str, Any]) -> None:
     longest_s = _cpu_s(MAX_PAGES, job["cpu_s_per_100_pages"])
     first_s = _cpu_s(1, job["cpu_s_per_100_pages"])
     limit(resource.RLIMIT_CPU, first_s, longest_s + _CPU_GRACE_S)
+
+
+def _is_of_system(job: dict[str, Any]) -> bool:
+    """Say whether all programs that may be started lie in the system's folders.
+
+    What others consist of, and where, can't be known.
+    """
+    if not job["may_start_programs"]:
+        return True
+    places = (job["arguments"].get(name) for name in ("program", "data_folder"))
+    paths = (Path(place).resolve() for place in places if place is not None)
+    return all(any(path.is_relative_to(folder) for folder in _SYSTEM_FOLDERS) for path in paths)
+
+
+def _find_readable(document: Path) -> list[Path]:
+    """Return the folders and files that reading takes: never the project's, which has the data."""
+    code = (Path(sys.prefix), Path(sys.base_prefix), Path(app.__file__).parent)
+    # A folder would be permitted with all that is in it.
+    files = [document] if document.is_file() else []
+    return [*code, *map(Path, _SYSTEM_FOLDERS), *map(Path, _SYSTEM_FILES), *files]
 
 
 def _cpu_s(page_count: int, cpu_s_per_100_pages: int) -> int:

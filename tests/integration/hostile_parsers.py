@@ -101,8 +101,34 @@ def connect(path: Path, *, port: int) -> Iterator[ParsedDocument]:
 
 
 @contextmanager
+def connect_to_path(path: Path, *, address: str) -> Iterator[ParsedDocument]:
+    try:
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(address)
+        outcome = "connected"
+    except OSError as error:
+        outcome = type(error).__name__
+    with _say(outcome) as document:
+        yield document
+
+
+@contextmanager
+def read_another_file(path: Path, *, other: str) -> Iterator[ParsedDocument]:
+    """The document and then the other file."""
+    own = path.read_text()
+    try:
+        outcome = Path(other).read_text()
+    except OSError as error:
+        outcome = type(error).__name__
+    with _say(f"{own} {outcome}") as document:
+        yield document
+
+
+@contextmanager
 def list_network_interfaces(path: Path) -> Iterator[ParsedDocument]:
-    with _say(" ".join(name for _, name in socket.if_nameindex())) as document:
+    # Asking for them takes a socket.
+    _, _, *lines = Path("/proc/self/net/dev").read_text().splitlines()
+    with _say(" ".join(line.partition(":")[0].strip() for line in lines)) as document:
         yield document
 
 

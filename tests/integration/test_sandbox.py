@@ -9,12 +9,13 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.core.confinement import leave_network
+from app.core.confinement import confine_files, deny_system_calls, leave_network
 from app.core.logging import configure_logging
 from app.ingestion.base import Page
 from app.ingestion.media_types import MARKDOWN, PDF, PLAIN_TEXT
@@ -25,6 +26,7 @@ from app.ingestion.sandbox import Limits, ParserLost, open_sandboxed, open_with
 from app.ingestion.wire import MAX_MESSAGE_BYTES, Header, encode
 from tests import pdfs
 from tests.integration import hostile_parsers
+from tests.unit.ingestion.samples import SAMPLES
 
 _SHORT = Limits(cpu_s_per_100_pages=2, silence_s=30.0)
 
@@ -261,23 +263,71 @@ def test_a_child_has_no_privileges() -> None:
 
 def test_a_child_writes_no_files(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
-    assert _run("write_a_file", path=path) == "OSError"
-    assert path.with_suffix(".new").read_bytes() == b""
+    assert _run("write_a_file", path=path) in ("OSError", "PermissionError")
+    new = path.with_suffix(".new")
+    assert not new.exists() or new.read_bytes() == b""
 
 
-def _may_leave_network() -> bool:
+def _is_permitted(confine: Callable[[], bool]) -> bool:
     pid = os.fork()
     if pid == 0:
-        os._exit(0 if leave_network() else 1)
+        os._exit(0 if confine() else 1)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
 def test_a_child_has_no_network() -> None:
-    if not _may_leave_network():
+    if not _is_permitted(leave_network):
         pytest.skip("this machine permits no network namespace")
     with socket.create_server(("127.0.0.1", 0)) as server:
-        assert _run("connect", port=server.getsockname()[1]) == "OSError"
+        assert _run("connect", port=server.getsockname()[1]) in (
+            "OSError",
+            "PermissionError",
+        )
     assert _run("list_network_interfaces") == "lo"
+
+
+def test_a_child_has_no_sockets_of_the_file_system(tmp_path: Path) -> None:
+    if not _is_permitted(deny_system_calls):
+        pytest.skip("this machine permits no filter for system calls")
+    address = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(address)
+        server.listen()
+        assert _run("connect_to_path", address=address) == "PermissionError"
+
+
+@pytest.mark.parametrize("may_start_programs", [False, True])
+def test_a_child_reads_no_file_but_its_document(tmp_path: Path, may_start_programs: bool) -> None:
+    if not _is_permitted(lambda: confine_files([])):
+        pytest.skip("this kernel has no Landlock, or the machine doesn't permit it")
+    for name in ("blobs", "postgres"):
+        (tmp_path / name).mkdir(mode=0o700)
+    path, secret = tmp_path / "blobs" / "a", tmp_path / "postgres" / "password"
+    path.write_text("document")
+    secret.touch(mode=0o600)
+    secret.write_text("secret")
+    (path.parent / "b").write_text("of another user")
+    entry = f"{hostile_parsers.__name__}:read_another_file"
+    for other in (secret, path.parent / "b", Path("/etc/passwd")):
+        with open_with(
+            entry,
+            path,
+            {"other": str(other)},
+            limits=_SHORT,
+            may_start_programs=may_start_programs,
+        ) as document:
+            (page,) = document.pages()
+        assert page.text == "document PermissionError"
+
+
+@pytest.mark.parametrize("media_type", SAMPLES)
+def test_every_format_is_read_as_without_a_sandbox(tmp_path: Path, media_type: str) -> None:
+    name, data = SAMPLES[media_type]
+    path = tmp_path / name
+    path.write_bytes(data)
+    with open_document(path, media_type) as document:
+        expected = list(document.pages())
+    assert _read(path, media_type) == expected
 
 
 def test_what_a_child_started_ends_with_it() -> None:

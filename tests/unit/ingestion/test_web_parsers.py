@@ -70,10 +70,38 @@ def test_html_tables_for_layout_are_opened_and_cells_over_several_keep_their_col
         <tr><td colspan=2>Total<td>10</table></td></tr></table>"""
     (document,) = read(tmp_path, HTML, page)
     assert document.text == (
-        "Left\n\nRegion: North | 2024 Q1: 1 | 2024 Q2: 2\n2024 Q1: 3 | 2024 Q2: 4\n"
-        "Region: Total | 2024 Q2: 10"
+        "Left\n\nRegion: North | 2024 Q1: 1 | 2024 Q2: 2\n"
+        "Region: North | 2024 Q1: 3 | 2024 Q2: 4\nRegion: Total | 2024 Q2: 10"
     )
     assert headings(document) == [(2, "Left")]
+
+
+def test_html_cells_over_several_rows_are_repeated_unless_they_are_long(tmp_path: Path) -> None:
+    page = """<table><tr><th>Name<th>Year<th>Sum
+        <tr><td rowspan=3>Ann<td rowspan=2>2023<td>1<tr><td>2<tr><td>2024<td>3</table>"""
+    assert read_text(tmp_path, HTML, page) == (
+        "Name: Ann | Year: 2023 | Sum: 1\nName: Ann | Year: 2023 | Sum: 2\n"
+        "Name: Ann | Year: 2024 | Sum: 3"
+    )
+    text = read_text(tmp_path, HTML, page.replace("Ann", "Ann " * 100))
+    assert text.count("Ann") == 100
+    assert text.endswith("\nYear: 2023 | Sum: 2\nYear: 2024 | Sum: 3")
+
+
+def test_html_cells_that_fill_too_much_of_a_table_end(tmp_path: Path) -> None:
+    row = "<tr>" + "<td rowspan=1000>x" * 999 + "<tr><td>y" * 999
+    text = read_text(tmp_path, HTML, f"<table>{row * 3}</table>")
+    assert text.count("x") < 1_010_000
+    assert text.count("y") == 3 * 999
+
+
+def test_html_a_table_in_a_cell_is_text_of_the_row(tmp_path: Path) -> None:
+    page = """<table><tr><th>Part<th>Sizes<th>Price
+        <tr><td>Nut<td><table><tr><td>M4<td>M5<tr><td>M6</table><td>3
+        <tr><td>Bolt<td>M8<td>5</table><p>after"""
+    assert read_text(tmp_path, HTML, page) == (
+        "Part: Nut | Sizes: M4 M5 M6 | Price: 3\nPart: Bolt | Sizes: M8 | Price: 5\n\nafter"
+    )
 
 
 @pytest.mark.parametrize(
