@@ -62,7 +62,7 @@ async def read_batches(
 
     `recognized` holds the pages that text recognition has read, by number. Raises what parsing
     raises, OcrNeeded behind the batches that come before the first page without text, and NoText
-    at the end. Whoever closes it early must have killed the document: a thread may wait for it.
+    at the end. Closing it early kills the document, for which a thread may still be waiting.
     """
     pages = _with_recognized(document.pages(), recognized, has_ocr=has_ocr)
     batches = _iter_batches(pages, embedding)
