@@ -25,6 +25,7 @@ from app.core.storage import BlobStore
 from app.documents.deletion import delete_if_expired
 from app.documents.receiving import disk_errors
 from app.ingestion.media_types import SUPPORTED_NAMES, find_media_type
+from app.models.document_metadata import Value
 from app.models.documents import Document, DocumentStatus, OcrPage
 
 _BACKLOG_RETRY_AFTER_S = 30.0
@@ -39,7 +40,10 @@ _TAKE_TURN = text("SELECT pg_advisory_xact_lock(hashtextextended(:topic, 0))")
 
 @dataclass(frozen=True, slots=True)
 class IncomingFile:
-    """A file at `path`: whole, synced to the disk, and of a type that can be read."""
+    """A file at `path`: whole, synced to the disk, and of a type that can be read.
+
+    Expiry, tags and metadata are None where nothing was said: a known document keeps its own.
+    """
 
     path: Path
     filename: str
@@ -48,6 +52,8 @@ class IncomingFile:
     sha256: bytes
     sealed_password: bytes | None = field(default=None, repr=False)
     expires_at: datetime | None = None
+    tags: list[str] | None = None
+    metadata: dict[str, Value] | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +86,8 @@ class Intake:
     ) -> UploadResult:
         """Make a document of it, unless the organization has one with these bytes.
 
-        That one gets a new expiry if one came, a lost file back, and its turn again if it had
-        failed. Raises RateLimited or StorageFull.
+        That one gets a new expiry, new tags and new metadata where they came, a lost file back,
+        and its turn again if it had failed. Raises RateLimited or StorageFull.
         """
         values = {
             "org_id": principal.org_id,
@@ -94,6 +100,8 @@ class Intake:
             "status": DocumentStatus.QUEUED,
             "sealed_password": file.sealed_password,
             "expires_at": file.expires_at,
+            "tags": file.tags or [],
+            "metadata_": file.metadata or {},
         }
         # A known document may be deleted just before it is looked at: then there is room. One that
         # has expired makes room now.
@@ -151,8 +159,7 @@ class Intake:
         self, session: AsyncSession, document: Document, file: IncomingFile
     ) -> None:
         """Let a locked document that has these bytes profit from their coming again."""
-        if file.expires_at is not None:
-            document.expires_at = file.expires_at
+        _take_over(document, file)
         waits = document.status in (DocumentStatus.FAILED, DocumentStatus.QUEUED)
         if waits and file.sealed_password is not None:
             document.sealed_password = file.sealed_password
@@ -211,13 +218,22 @@ def _begin_version(document: Document, file: IncomingFile) -> None:
     document.size_bytes = file.size_bytes
     document.sha256 = file.sha256
     document.sealed_password = file.sealed_password
-    if file.expires_at is not None:
-        document.expires_at = file.expires_at
+    _take_over(document, file)
     # Whoever works on the old content may write nothing more.
     document.lease_token += 1
     document.lease_expires_at = None
     document.checkpoint_chunks = 0
     document.checkpoint_digest = None
+
+
+def _take_over(document: Document, file: IncomingFile) -> None:
+    """Have a document be as was said of the file now; what was not said stays."""
+    if file.expires_at is not None:
+        document.expires_at = file.expires_at
+    if file.tags is not None:
+        document.tags = file.tags
+    if file.metadata is not None:
+        document.metadata_ = file.metadata
 
 
 async def _queue(session: AsyncSession, document: Document) -> None:

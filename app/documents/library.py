@@ -1,7 +1,7 @@
 """The documents of one organization: list them, get one, hold one to change it."""
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.errors import NotFound
 from app.core.pagination import Cursor, Page
+from app.models.document_metadata import Value
 from app.models.documents import Document, DocumentStatus
 
 # Numbered in one pass. Joined to the documents it was, before an ANALYZE, a pass for each of them.
@@ -38,10 +39,14 @@ async def list_documents(
     *,
     status: DocumentStatus | None,
     name: str | None,
+    tags: Sequence[str],
     cursor: Cursor | None,
     limit: int,
 ) -> Page[DocumentView]:
-    """Return a page of documents, newest first; `name` is any part of the file name."""
+    """Return a page of documents, newest first, that have all of `tags`.
+
+    `name` is any part of the file name.
+    """
     query = _visible(org_id).order_by(Document.created_at.desc(), Document.id.desc())
     if status is not None:
         query = query.where(Document.status == status)
@@ -49,6 +54,8 @@ async def list_documents(
         # As file names are stored.
         composed = unicodedata.normalize("NFC", name)
         query = query.where(Document.filename.icontains(composed, autoescape=True))
+    if tags:
+        query = query.where(Document.tags.contains(list(tags)))
     if cursor is not None:
         query = query.where(
             tuple_(Document.created_at, Document.id) < (cursor.created_at, cursor.id)
@@ -82,6 +89,23 @@ async def lock_document(session: AsyncSession, org_id: UUID, document_id: UUID) 
     if document is None:
         raise _not_found()
     return document
+
+
+async def describe_document(
+    session: AsyncSession,
+    org_id: UUID,
+    document_id: UUID,
+    *,
+    tags: Sequence[str] | None = None,
+    metadata: Mapping[str, Value] | None = None,
+) -> None:
+    """Replace tags or metadata, each unless None; searches go by them at once. Raises NotFound."""
+    document = await lock_document(session, org_id, document_id)
+    if tags is not None:
+        document.tags = list(tags)
+    if metadata is not None:
+        document.metadata_ = dict(metadata)
+    document.updated_at = func.now()
 
 
 async def check_all_exist(session: AsyncSession, org_id: UUID, document_ids: list[UUID]) -> None:

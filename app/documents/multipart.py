@@ -10,12 +10,14 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from app.core.errors import InvalidRequest, UnprocessableRequest, UnsupportedMediaType
 from app.documents.filenames import clean_filename
-from app.documents.options import OPTION_NAMES
+from app.documents.options import OPTION_NAMES, REPEATABLE_OPTIONS
 from app.documents.receiving import too_large
 
 # What the boundaries, headers and other fields around one file may take.
 ENVELOPE_BYTES = 64 * 1024
-_MAX_OPTION_BYTES = 8 * 1024
+# Of all fields with an option's name.
+_MAX_OPTION_BYTES = 16 * 1024
+_MAX_REPEATED = 64
 
 
 @dataclass(slots=True)
@@ -41,7 +43,7 @@ class _FormParser:
 
     def __init__(self, boundary: bytes, file: FilePart) -> None:
         self._file = file
-        self._options: dict[str, bytearray] = {}
+        self._options: dict[str, list[bytearray]] = {}
         self._in_file = False
         self._option: str | None = None
         self._has_ended = False
@@ -65,9 +67,12 @@ class _FormParser:
     def is_complete(self) -> bool:
         return self._has_ended
 
-    def decode_options(self) -> dict[str, str]:
+    def decode_options(self) -> dict[str, list[str]]:
         """Raises UnprocessableRequest for what is no UTF-8."""
-        return {name: _decode(name, value) for name, value in self._options.items()}
+        return {
+            name: [_decode(name, value) for value in values]
+            for name, values in self._options.items()
+        }
 
     def _on_part_begin(self) -> None:
         self._disposition = self._header_name = self._header_value = b""
@@ -91,9 +96,12 @@ class _FormParser:
         if self._in_file:
             self._begin_file(options.get(b"filename"))
         if self._option is not None:
-            if self._option in self._options:
+            values = self._options.setdefault(self._option, [])
+            if values and name not in REPEATABLE_OPTIONS:
                 raise UnprocessableRequest(f"Send `{name}` once.", param=name)
-            self._options[self._option] = bytearray()
+            if len(values) == _MAX_REPEATED:
+                raise UnprocessableRequest(f"Send `{name}` fewer times.", param=name)
+            values.append(bytearray())
 
     def _begin_file(self, filename: bytes | None) -> None:
         if self._file.filename is not None:
@@ -106,9 +114,9 @@ class _FormParser:
         if self._in_file:
             self._file.write(data[start:end])
         elif self._option is not None:
-            value = self._options[self._option]
-            value += data[start:end]
-            if len(value) > _MAX_OPTION_BYTES:
+            values = self._options[self._option]
+            values[-1] += data[start:end]
+            if sum(map(len, values)) > _MAX_OPTION_BYTES:
                 raise UnprocessableRequest(
                     f"The field `{self._option}` is too long.", param=self._option
                 )
@@ -117,8 +125,12 @@ class _FormParser:
         self._has_ended = True
 
 
-async def read_form(body: AsyncIterator[bytes], boundary: bytes, file: FilePart) -> dict[str, str]:
+async def read_form(
+    body: AsyncIterator[bytes], boundary: bytes, file: FilePart
+) -> dict[str, list[str]]:
     """Read a body to its end: the file into `file`, and return the options as they were sent.
+
+    Each option has a text for each of its fields.
 
     Raises InvalidRequest, UnprocessableRequest, PayloadTooLarge, or what `body` raises.
     """

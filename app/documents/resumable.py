@@ -99,6 +99,8 @@ class ResumableUploads:
             size_bytes=size_bytes,
             sealed_password=None if password is None else self.sealer.seal(password),
             document_expires_at=options.expires_at,
+            document_tags=options.tags,
+            document_metadata=options.metadata,
             expires_at=datetime.now(UTC) + LIFETIME,
         )
         async with self.db.transaction(principal) as session:
@@ -206,6 +208,8 @@ class ResumableUploads:
                 sha256=await asyncio.to_thread(hash_file, partial.path),
                 sealed_password=upload.sealed_password,
                 expires_at=upload.document_expires_at,
+                tags=upload.document_tags,
+                metadata=upload.document_metadata,
             )
 
     async def _remove(self, principal: Principal, upload: Upload) -> None:

@@ -86,8 +86,10 @@ class Uploader:
     ) -> ReceivedForm:
         password, expires_at = options.password, options.expires_at
         sha256 = part.sha256.digest()
-        said = [part.filename, password, expires_at.isoformat() if expires_at else None]
-        message = _DIGEST_CONTEXT + sha256 + json.dumps(said).encode()
+        said: list[object] = [part.filename, password, expires_at and expires_at.isoformat()]
+        if options.tags is not None or options.metadata is not None:
+            said += [options.tags, options.metadata]
+        message = _DIGEST_CONTEXT + sha256 + json.dumps(said, sort_keys=True).encode()
         file = IncomingFile(
             path=path,
             filename=part.filename or "",
@@ -96,5 +98,7 @@ class Uploader:
             sha256=sha256,
             sealed_password=None if password is None else self.sealer.seal(password),
             expires_at=expires_at,
+            tags=options.tags,
+            metadata=options.metadata,
         )
         return ReceivedForm(file, hmac.digest(self.secret, message, "sha256"))

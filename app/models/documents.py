@@ -18,15 +18,16 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, TSVECTOR
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.core.db import HalfVec
 from app.models.base import Base, Timestamped
+from app.models.document_metadata import Value
 
-# Of one organization in one embedding space. Up to here an exact scan is fast enough (19 ms were
-# measured) and complete; a partition gets its HNSW index when an organization in it has more.
-EXACT_SCAN_MAX_CHUNKS = 50_000
+# Of one organization in one embedding space. Up to here an exact scan is fast enough (see
+# `bench.recall`) and complete; a partition gets its HNSW index when an organization in it has more.
+EXACT_SCAN_MAX_CHUNKS = 40_000
 
 
 class DocumentStatus(StrEnum):
@@ -64,6 +65,7 @@ class Document(Timestamped, Base):
         CheckConstraint("status <> 'ready' OR chunk_count > 0", name="ready_has_chunks"),
         CheckConstraint("(status = 'failed') = (error_code IS NOT NULL)", name="failed_has_code"),
         CheckConstraint("(generation > 0) = (ready_version > 0)", name="visible_has_version"),
+        CheckConstraint("jsonb_typeof(metadata) = 'object'", name="metadata_is_object"),
         # The same bytes are one document in an organization, until it is deleted.
         Index(
             "uq_documents_org_id_sha256",
@@ -99,6 +101,12 @@ class Document(Timestamped, Base):
     ready_version: Mapped[int] = mapped_column(default=0, server_default="0")
     ready_filename: Mapped[str | None] = mapped_column(Text)
     ready_media_type: Mapped[str | None] = mapped_column(Text)
+    # What the uploader says about it; see `app/models/document_metadata.py`.
+    tags: Mapped[list[str]] = mapped_column(ARRAY(Text), default=list, server_default="{}")
+    # SQLAlchemy keeps the bare name for itself.
+    metadata_: Mapped[dict[str, Value]] = mapped_column(
+        "metadata", JSONB, default=dict, server_default="{}"
+    )
 
     status: Mapped[DocumentStatus] = mapped_column(Text, default=DocumentStatus.QUEUED)
     stage: Mapped[IngestionStage | None] = mapped_column(Text)
@@ -201,13 +209,17 @@ class StoredChunk(Base):
 
 
 class Lexeme(Base):
-    """In how many visible chunks of an organization a lexeme stands; '' counts the chunks."""
+    """In how many visible chunks of an organization a lexeme stands; '' counts the chunks.
+
+    `token_count` is of '' alone: how many tokens these chunks have.
+    """
 
     __tablename__ = "lexemes"
 
     org_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"), primary_key=True)
     lexeme: Mapped[str] = mapped_column(Text, primary_key=True)
     chunk_count: Mapped[int]
+    token_count: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class EmbeddingSpace(Base):

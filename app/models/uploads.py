@@ -5,10 +5,11 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import BigInteger, ForeignKey, LargeBinary, SmallInteger, Text
-from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base, Timestamped
+from app.models.document_metadata import Value
 
 
 class Upload(Timestamped, Base):
@@ -26,6 +27,8 @@ class Upload(Timestamped, Base):
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     sealed_password: Mapped[bytes | None] = mapped_column(LargeBinary)
     document_expires_at: Mapped[datetime | None]
+    document_tags: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    document_metadata: Mapped[dict[str, Value] | None] = mapped_column(JSONB(none_as_null=True))
     document_id: Mapped[UUID | None]
     expires_at: Mapped[datetime] = mapped_column(index=True)
 

@@ -1,7 +1,7 @@
 """List, inspect, download, cancel, retry, expire and delete documents."""
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response, status
@@ -12,8 +12,10 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PlainValidator,
     SecretStr,
     computed_field,
+    model_validator,
 )
 from starlette import responses
 
@@ -29,10 +31,20 @@ from app.documents.library import DocumentView
 from app.documents.options import MAX_PASSWORD_CHARS, check_password
 from app.ingestion.media_types import CONTENT_TYPES
 from app.ingestion.outcomes import OUTCOMES, IngestErrorCode
+from app.models.document_metadata import (
+    MAX_TAGS,
+    Value,
+    check_metadata,
+    check_tag,
+    check_tags,
+)
 from app.models.documents import DocumentStatus, IngestionStage
 from app.resources import Resources
 
 router = APIRouter(prefix="/api/v1/documents", tags=["documents"])
+
+
+Tag = Annotated[str, AfterValidator(check_tag)]
 
 
 class DocumentOut(BaseModel):
@@ -61,6 +73,9 @@ class DocumentOut(BaseModel):
     created_at: datetime
     updated_at: datetime
     expires_at: datetime | None = Field(description="When it is deleted; null: never.")
+    tags: list[str]
+    # The row's attribute has another name.
+    metadata: dict[str, Value] = Field(validation_alias="metadata_")
 
     @computed_field(description="Whether the same file can get ready when it is tried again.")
     def retryable(self) -> bool | None:
@@ -83,11 +98,25 @@ def _to_future(moment: datetime) -> datetime:
 
 
 class DocumentPatch(BaseModel):
+    """What is not named stays as it is."""
+
     model_config = ConfigDict(extra="forbid")
 
     expires_at: Annotated[AwareDatetime, AfterValidator(_to_future)] | None = Field(
-        description="When the document is deleted, with a time zone; null: never."
+        default=None, description="When the document is deleted, with a time zone; null: never."
     )
+    tags: Annotated[list[str], PlainValidator(check_tags, list[str])] = Field(
+        default=[], description="All of its tags from now on."
+    )
+    metadata: Annotated[dict[str, Value], PlainValidator(check_metadata, dict[str, Value])] = Field(
+        default={}, description="All of its metadata from now on: a flat object."
+    )
+
+    @model_validator(mode="after")
+    def _names_something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("name at least one of expires_at, tags and metadata")
+        return self
 
 
 class RetryRequest(BaseModel):
@@ -113,16 +142,21 @@ async def list_documents(
     resources: ResourcesDep,
     status: DocumentStatus | None = None,
     name: Annotated[str | None, Query(max_length=255)] = None,
+    tag: Annotated[list[Tag] | None, Query(max_length=MAX_TAGS)] = None,
     cursor: Annotated[str | None, Query(max_length=500)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> DocumentPage:
-    """Documents, newest first; `name` is any part of the file name."""
+    """Documents, newest first; `name` is any part of the file name.
+
+    `tag` may come several times: the documents have all of them.
+    """
     async with resources.db.transaction(caller) as session:
         page = await library.list_documents(
             session,
             caller.org_id,
             status=status,
             name=storable(name) if name else None,
+            tags=tag or [],
             cursor=Cursor.decode(cursor) if cursor else None,
             limit=limit,
         )
@@ -139,9 +173,18 @@ async def get_document(document_id: UUID, caller: Caller, resources: ResourcesDe
 async def patch_document(
     document_id: UUID, body: DocumentPatch, caller: Writer, resources: ResourcesDep
 ) -> DocumentOut:
-    """Set when the document is deleted by itself, or that it never is."""
+    """Set when the document is deleted by itself, or that it never is; its tags; its metadata."""
+    named = body.model_fields_set
     async with resources.db.transaction(caller) as session:
-        await lifecycle.set_expiry(session, caller.org_id, document_id, body.expires_at)
+        if "expires_at" in named:
+            await lifecycle.set_expiry(session, caller.org_id, document_id, body.expires_at)
+        await library.describe_document(
+            session,
+            caller.org_id,
+            document_id,
+            tags=body.tags if "tags" in named else None,
+            metadata=body.metadata if "metadata" in named else None,
+        )
         return _out(await library.get_view(session, caller.org_id, document_id))
 
 

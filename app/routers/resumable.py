@@ -34,7 +34,10 @@ _PIECE_BODY: dict[str, Any] = {
         "content": {_PIECE_TYPE: {"schema": {"type": "string", "format": "binary"}}},
     }
 }
-_METADATA = "Pairs of a key and its Base64 value. Known keys: `filename`, `password`, `expires_at`."
+_METADATA = (
+    "Pairs of a key and its Base64 value. Known keys: `filename`, `password`, `expires_at`, `tags`,"
+    " `metadata`."
+)
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
 
@@ -102,7 +105,7 @@ async def create_upload(
         caller,
         size_bytes=size_bytes,
         filename=clean_filename(metadata.get("filename") or metadata.get("name") or ""),
-        options=parse_options(metadata),
+        options=parse_options({key: [value] for key, value in metadata.items()}),
     )
     response.headers["Location"] = f"/api/v1/uploads/{state.upload_id}"
     response.headers["Upload-Expires"] = format_datetime(state.expires_at, usegmt=True)

@@ -19,6 +19,7 @@ from app.documents import library
 from app.documents.intake import IncomingFile, Intake, UploadResult
 from app.documents.options import MAX_PASSWORD_CHARS
 from app.documents.uploads import Uploader
+from app.models.document_metadata import MAX_KEYS, MAX_TAG_CHARS, MAX_TAGS, Value
 from app.models.documents import Document, DocumentStatus
 
 router = APIRouter(prefix="/api/v1/documents", tags=["documents"])
@@ -45,6 +46,21 @@ _FORM_BODY: dict[str, Any] = {
                             "format": "date-time",
                             "description": "When the document is to be deleted. A known document "
                             "gets it as its new expiry.",
+                        },
+                        "tags": {
+                            "type": "array",
+                            "items": {"type": "string"},
+                            "description": "Repeated, or one field with a JSON array or a list "
+                            f"with commas: at most {MAX_TAGS} tags of 1 to {MAX_TAG_CHARS} "
+                            "characters. They replace a known document's.",
+                        },
+                        "metadata": {
+                            "type": "string",
+                            "contentMediaType": "application/json",
+                            "examples": ['{"year": 2022, "company": "3M"}'],
+                            "description": f"A flat JSON object, at most {MAX_KEYS} keys: values "
+                            "are strings, numbers, true, false, null or lists of strings. It "
+                            "replaces a known document's.",
                         },
                     },
                 }
@@ -73,6 +89,8 @@ class UploadOut(BaseModel):
     media_type: str
     size_bytes: int
     deduplicated: bool
+    tags: list[str] = Field(default_factory=list, description="As they are stored now.")
+    metadata: dict[str, Value] = Field(default_factory=dict, description="As it is stored now.")
 
 
 class ReplaceOut(BaseModel):
@@ -81,6 +99,8 @@ class ReplaceOut(BaseModel):
     filename: str
     status: str = Field(description="`processing`, or the real status if nothing has changed.")
     message: str
+    tags: list[str] = Field(default_factory=list, description="As they are stored now.")
+    metadata: dict[str, Value] = Field(default_factory=dict, description="As it is stored now.")
 
 
 @router.post("/upload", status_code=status.HTTP_202_ACCEPTED, openapi_extra=_FORM_BODY)
@@ -204,6 +224,8 @@ def _upload_out(result: UploadResult) -> UploadOut:
         media_type=document.media_type,
         size_bytes=document.size_bytes,
         deduplicated=not result.is_new,
+        tags=document.tags,
+        metadata=document.metadata_,
     )
 
 
@@ -217,6 +239,8 @@ def _replace_out(result: UploadResult) -> ReplaceOut:
         message="The new content is being processed."
         if result.is_new
         else "This is the document's content already.",
+        tags=document.tags,
+        metadata=document.metadata_,
     )
 
 

@@ -87,6 +87,8 @@ async def test_new_content_is_the_next_version_and_queued(
         "filename": "new.md",
         "status": "processing",
         "message": "The new content is being processed.",
+        "tags": [],
+        "metadata": {},
     }
     row = await row_of(resources, url)
     assert (row.version, row.media_type, row.size_bytes) == (2, "text/markdown", 11)

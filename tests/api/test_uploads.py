@@ -102,6 +102,8 @@ async def test_an_upload_is_accepted_and_kept_byte_by_byte(
         "media_type": media_type,
         "size_bytes": len(content),
         "deduplicated": False,
+        "tags": [],
+        "metadata": {},
     }
     assert response.headers["location"] == f"/api/v1/documents/{body['document_id']}"
     assert (await person.get(response.headers["location"])).status_code == 200
