@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import text
 
+from app.core.analysis import to_tsvector
 from app.core.ids import new_id
 from app.resources import Resources
 
@@ -21,7 +22,7 @@ _CHUNK = text("""
                         page_end, heading, token_count, tsv)
     VALUES (:org_id, :chunk_id, :id, :generation, :ordinal, :text, :spans, :page_start, :page_end,
             'Part', 7,
-            to_tsvector('english', :text) || array_to_tsvector(ARRAY[org_lexeme(:org_id)]))
+            CAST(CAST(:tsv AS text) AS tsvector) || array_to_tsvector(ARRAY[org_lexeme(:org_id)]))
 """)
 _EMBEDDING = text("""
     INSERT INTO chunk_embeddings (space_id, org_id, chunk_id, document_id, generation, embedding)
@@ -70,7 +71,8 @@ async def store_generation(
             await session.execute(_PAGE, {**key, **values, "warnings": list(page.warnings)})
         for ordinal, chunk in enumerate(chunks):
             spans = list(chunk.spans)
-            values = {"ordinal": ordinal, "text": chunk.text, "spans": spans}
+            tsv = to_tsvector(chunk.text, title=None, heading="Part")
+            values = {"ordinal": ordinal, "text": chunk.text, "spans": spans, "tsv": tsv}
             places = {"page_start": spans[0], "page_end": spans[-3], "chunk_id": new_id()}
             await session.execute(_CHUNK, {**key, **values, **places})
             await session.execute(_EMBEDDING, {**key, **places, "space_id": space_id})

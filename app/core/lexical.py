@@ -193,10 +193,10 @@ def _number_term(text: str, match: re.Match[str]) -> Term:
     number, unit = match["number"], match["unit"].casefold()
     start, end = match.span()
     if _IN_NAME.match(text, end) or _AFTER_NAME.search(text, max(start - 2, 0), start):
-        return Term(_number_key(number) + unit, start, end, is_number=False)
+        return Term(number_key(number) + unit, start, end, is_number=False)
     is_amount = not number.isdecimal() or text[max(start - 1, 0)] in _CURRENCY
     if not unit or (is_amount and unit in _SCALES) or _UNSPACED_RUN.match(unit):
-        return Term(_number_key(number), start, end, is_number=True)
+        return Term(number_key(number), start, end, is_number=True)
     return Term(number + unit, start, end, is_number=False)
 
 
@@ -236,7 +236,8 @@ def _stem(word: str) -> str:
     return key[:_STEM_LENGTH]
 
 
-def _number_key(number: str) -> str:
+def number_key(number: str) -> str:
+    """Return a number as digits: without separators, signs, leading and trailing zeros."""
     if not number.isascii():
         number = "".join(_plain_digit(char) for char in number)
     elif number.isdecimal():

@@ -1,37 +1,66 @@
-"""Chunks that share words with the question, by Postgres full-text search."""
+"""Chunks that share words with the question: BM25 over terms made in Python, ranked in SQL."""
 
-import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
 
 from app.retrieval.base import Candidate
+from app.retrieval.filters import Filter, compile_documents
+from app.retrieval.query_terms import AnalyzedQuery
 
-_LETTERS_THEN_DIGITS = re.compile(r"(?<=[^\W\d_])(?=\d)")
+# $1 organization, $2 and $3 pages, $4 terms, $5 weights, $6 groups, $7 limit, $8 further chunks.
+_SEARCH = """
+    SELECT chunk_id, score, coverage, heading_coverage
+    FROM search_chunks_fulltext($1, {documents}, $2, $3, $4, $5, $6, $7, $8)
+"""
+_FIRST_CONDITION_PARAMETER = 9
 
-_SEARCH = "SELECT chunk_id, rank FROM search_chunks_fulltext($1, $2, $3, $4)"
+
+@dataclass(frozen=True, slots=True)
+class FulltextHit(Candidate):
+    """`score` is BM25 divided by what the question's words weigh: about 0.5 for each of them once.
+    `coverage` is which share, in 0..1, of the question's words the chunk has, rare ones counting
+    more, in its text, title or headings; `heading_coverage`, in its headings.
+    """
+
+    coverage: float
+    heading_coverage: float
 
 
 async def search_fulltext(
     driver: asyncpg.Connection,
     org_id: UUID,
     *,
-    query: str,
-    document_ids: Sequence[UUID] | None,
+    query: AnalyzedQuery,
+    wanted: Filter,
     limit: int,
-) -> list[Candidate]:
-    """Return chunks with any word of the query, best first, by their rarity and number.
+    also: Sequence[UUID] = (),
+) -> list[FulltextHit]:
+    """Return the `limit` best chunks that have any word of the query, best first.
 
-    `document_ids` of None means all documents. Any text is a valid query.
+    Those of `also` are in the list too, with a score of 0 where they have no word of it.
     """
-    documents = list(document_ids) if document_ids else None
-    rows = await driver.fetch(_SEARCH, org_id, documents, _words_of(query), limit)
-    return [Candidate(row["chunk_id"], row["rank"]) for row in rows]
-
-
-def _words_of(query: str) -> str:
-    """Return the query, and once more with letters and digits apart: FY2022 stands for 2022 too."""
-    clean = query.replace("\0", " ")
-    apart = _LETTERS_THEN_DIGITS.sub(" ", clean)
-    return clean if apart == clean else f"{clean} {apart}"
+    condition = compile_documents(wanted, first_parameter=_FIRST_CONDITION_PARAMETER)
+    documents = "NULL"
+    if condition is not None:
+        documents = (
+            "(SELECT coalesce(array_agg(d.id), '{}') FROM documents d"  # noqa: S608
+            f" WHERE d.org_id = $1 AND ({condition.sql}))"
+        )
+    rows = await driver.fetch(
+        _SEARCH.format(documents=documents),
+        org_id,
+        *(wanted.pages or (None, None)),
+        query.terms,
+        query.weights,
+        query.groups,
+        limit,
+        list(also),
+        *(condition.values if condition else ()),
+    )
+    return [
+        FulltextHit(row["chunk_id"], row["score"], row["coverage"], row["heading_coverage"])
+        for row in rows
+    ]
