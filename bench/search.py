@@ -9,6 +9,9 @@ import json
 import multiprocessing
 import statistics
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -82,31 +85,51 @@ async def _call_all(
 
 
 async def _call(base_url: str, token: str, queries: list[str], deadline: float) -> list[float]:
-    """One caller on one connection. Bare HTTP: a client library would be half of the load."""
-    address = urlsplit(base_url)
-    reader, writer = await asyncio.open_connection(address.hostname, address.port)
     elapsed: list[float] = []
-    for query in cycle(queries):
+    async with open_caller(base_url, token) as caller:
+        for query in cycle(queries):
+            if time.perf_counter() > deadline:
+                break
+            elapsed.append(await caller.ask(query))
+    return elapsed
+
+
+@dataclass(frozen=True, slots=True)
+class SearchCaller:
+    """One caller on one connection. Bare HTTP: a client library would be half of the load."""
+
+    head: str
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def ask(self, query: str) -> float:
+        """Search, and return the milliseconds that it took."""
         started = time.perf_counter()
-        if started > deadline:
-            break
         body = json.dumps({"query": query, "top_k": 5}).encode()
-        writer.write(
-            f"POST /api/v1/search HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: {token}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-            + body
-        )
-        head = await reader.readuntil(b"\r\n\r\n")
+        self.writer.write(f"{self.head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        head = await self.reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200"), head
         length = next(
             int(line.split(b":")[1])
             for line in head.lower().split(b"\r\n")
             if line.startswith(b"content-length")
         )
-        await reader.readexactly(length)
-        elapsed.append(1000 * (time.perf_counter() - started))
+        await self.reader.readexactly(length)
+        return 1000 * (time.perf_counter() - started)
+
+
+@asynccontextmanager
+async def open_caller(base_url: str, token: str) -> AsyncIterator[SearchCaller]:
+    """Connect. `token` is the whole value of the header Authorization."""
+    address = urlsplit(base_url)
+    reader, writer = await asyncio.open_connection(address.hostname, address.port)
+    yield SearchCaller(
+        f"POST /api/v1/search HTTP/1.1\r\nHost: {address.netloc}\r\nAuthorization: {token}\r\n"
+        "Content-Type: application/json\r\n",
+        reader,
+        writer,
+    )
     writer.close()
-    return elapsed
 
 
 if __name__ == "__main__":

@@ -26,7 +26,8 @@ from app.core.jobs import JobSender, take_jobs
 APP_ROLE = "footnote_app"
 SYSTEM_ROLE = "footnote_system"
 _SET_ORG = text("SELECT set_config('app.org_id', :org_id, true)")
-_SET_ORG_BARE = "SELECT set_config('app.org_id', $1, true)"
+# One round trip for both; a batch takes no parameters, and a UUID needs no quoting.
+_BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL app.org_id = '{org}'"
 _ROLE_FACTS = text(
     "SELECT current_user, rolsuper OR rolbypassrls,"
     " EXISTS (SELECT FROM pg_class WHERE relowner = pg_roles.oid AND relpersistence <> 't')"
@@ -80,10 +81,12 @@ class Database:
         """
         async with self._app.connect() as connection:
             driver = _driver_of(await connection.get_raw_connection())
-            # One snapshot: what a statement found must be there for the next one.
-            async with driver.transaction(isolation="repeatable_read", readonly=True):
-                await driver.fetchval(_SET_ORG_BARE, str(scope.org_id))
+            try:
+                # One snapshot: what a statement found must be there for the next one.
+                await driver.execute(_BEGIN_READING.format(org=UUID(str(scope.org_id))))
                 yield driver
+            finally:
+                await _end(driver)
 
     @asynccontextmanager
     async def system_transaction(self) -> AsyncIterator[AsyncSession]:
@@ -112,6 +115,17 @@ async def get_driver(session: AsyncSession) -> asyncpg.Connection:
     """Return the asyncpg connection of a session's transaction, which alone can COPY."""
     connection = await session.connection()
     return _driver_of(await connection.get_raw_connection())
+
+
+async def _end(driver: asyncpg.Connection) -> None:
+    """End a transaction that only read. One that can't be ended must not reach the next caller."""
+    if driver.is_closed():
+        return
+    try:
+        await driver.execute("ROLLBACK")
+    except BaseException:
+        driver.terminate()
+        raise
 
 
 def _driver_of(connection: PoolProxiedConnection) -> asyncpg.Connection:

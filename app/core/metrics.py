@@ -1,6 +1,7 @@
 """Every Prometheus metric, declared once. Labels hold no ids, so their number stays bounded."""
 
 import os
+from collections.abc import Iterator
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -12,7 +13,9 @@ from prometheus_client import (
     generate_latest,
     start_http_server,
 )
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
 
 REQUESTS = Counter("footnote_http_requests_total", "HTTP requests", ["method", "route", "status"])
 REQUEST_SECONDS = Histogram(
@@ -30,6 +33,8 @@ TOKENS_PER_SECOND = Histogram(
     ["provider"],
     buckets=(1, 5, 10, 20, 40, 80, 160, 320, 1000),
 )
+# Each embedded query once: `hit` (in the cache), `shared` (another caller was just making it),
+# `miss` (made), `error` (made, because the cache was away).
 EMBEDDING_CACHE = Counter(
     "footnote_embedding_cache_total", "Query embeddings by cache outcome", ["outcome"]
 )
@@ -57,11 +62,47 @@ QUEUED_DOCUMENTS = Gauge(
 
 def open_registry() -> CollectorRegistry:
     """Return this process's metrics, or those of all that share PROMETHEUS_MULTIPROC_DIR."""
-    if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
-        return REGISTRY
+    counted = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        counted = CollectorRegistry()
+        MultiProcessCollector(counted)  # type: ignore[no-untyped-call]  # the library has no types
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library has no types
+    registry.register(_WithHitRatio(counted))
     return registry
+
+
+class _WithHitRatio(Collector):
+    """Adds the share of queries that the embedding cache spared, for those who read without PromQL.
+
+    Of all since the start, and over all processes: a gauge in each could not be added up.
+    """
+
+    def __init__(self, counted: CollectorRegistry) -> None:
+        self._counted = counted
+
+    def describe(self) -> list[Metric]:
+        return []  # spares a collection at each registration
+
+    def collect(self) -> Iterator[Metric]:
+        for family in self._counted.collect():
+            yield family
+            if family.name == "footnote_embedding_cache":
+                yield from _hit_ratio(family)
+
+
+def _hit_ratio(outcomes: Metric) -> Iterator[Metric]:
+    counts = {
+        sample.labels["outcome"]: sample.value
+        for sample in outcomes.samples
+        if sample.name.endswith("_total")
+    }
+    if total := sum(counts.values()):
+        spared = counts.get("hit", 0) + counts.get("shared", 0)
+        yield GaugeMetricFamily(
+            "footnote_embedding_cache_hit_ratio",
+            "Share of the query embeddings that needed no call, since the start",
+            value=spared / total,
+        )
 
 
 def render_metrics() -> tuple[bytes, str]:

@@ -134,10 +134,15 @@ class Purpose(StrEnum):
 
 
 class EmbeddingProvider(Protocol):
-    """A vendor of embedding models, bound to one model."""
+    """A vendor of embedding models, bound to one model.
+
+    `endpoint` is the address that serves it, empty for this process: two servers may give one name
+    to different models.
+    """
 
     name: str
     model: str
+    endpoint: str
     max_input_tokens: int
     max_batch: int
     tokenizer: Tokenizer

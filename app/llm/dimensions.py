@@ -35,6 +35,7 @@ class SteadyEmbedding:
         self._dimensions: int | None = None
         self._mismatches = 0
         self._next_look_at = 0.0
+        self._looking = asyncio.Lock()
 
     async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> FloatMatrix:
         """See EmbeddingProvider.
@@ -43,12 +44,20 @@ class SteadyEmbedding:
         """
         matrix = await self._provider.embed(texts, purpose=purpose)
         dimensions = matrix.shape[1]
-        known = self._dimensions or await self._look_up()
+        known = await self.find_dimensions()
         if known is None and purpose is Purpose.DOCUMENT:
             await self._settle(texts[0], dimensions)
         elif known is not None:
             await self._compare(dimensions, known)
         return matrix
+
+    async def find_dimensions(self) -> int | None:
+        """Return the width of the model's vectors, or None while no process knows it."""
+        if self._dimensions is None:
+            # Who comes while another looks must not go on as if nothing were known.
+            async with self._looking:
+                return self._dimensions or await self._look_up()
+        return self._dimensions
 
     async def _settle(self, text: str, dimensions: int) -> None:
         if self._redis is not None:

@@ -16,8 +16,8 @@ from app.core.metrics import PROVIDER_ERRORS
 from app.llm.base import EmbeddingProvider, FloatMatrix, Purpose
 from app.llm.breaker import PROBE_INTERVAL_S, CircuitBreaker
 from app.llm.dimensions import SteadyEmbedding
+from app.llm.embedding_cache import EmbeddingCache, query_key, space_name
 from app.llm.model_names import LOCAL
-from app.llm.query_cache import QueryCache, query_key
 from app.llm.single_flight import SingleFlight
 from app.llm.wire import provider_error
 
@@ -96,7 +96,7 @@ class Embedder:
                 model=provider.model,
                 probe_interval_s=probe_interval_s,
             )
-        self._cache = QueryCache(redis, ttl_s=cache_ttl_s)
+        self._cache = EmbeddingCache(redis, ttl_s=cache_ttl_s)
         self._document_retries = document_retries
         self._query_retries = query_retries
         self._flights = SingleFlight[NDArray[np.float32]]()
@@ -114,22 +114,33 @@ class Embedder:
     async def embed_query(self, org_id: UUID, text: str) -> NDArray[np.float32]:
         """Return the unit vector of a query, shape (dimensions,), read-only.
 
-        From the cache if it is there; the same query, asked at once by several, is one call.
-        Raises ProviderError after the last attempt, and at once while the provider is known to be
-        away.
+        From the cache if it is there; the same query, asked at once by several in whichever
+        processes, is one call. Raises ProviderError after the last attempt, and at once while the
+        provider is known to be away.
         """
-        key = query_key(org_id, f"{self.provider.name}/{self.provider.model}", text)
-        return await self._flights.run(key, lambda: self._find_or_embed(key, text))
-
-    async def _find_or_embed(self, key: str, text: str) -> NDArray[np.float32]:
+        key = query_key(org_id, await self._space(), text)
         cached = await self._cache.find(key)
         if cached is not None:
             return cached
-        matrix = await self._embed_with_retries([text], Purpose.QUERY, self._query_retries)
-        vector: NDArray[np.float32] = matrix[0]
-        vector.setflags(write=False)  # several callers share it
-        await self._cache.store(key, vector)
-        return vector
+        if self._flights.is_under_way(key):
+            self._cache.count("shared")
+        return await self._flights.run(key, lambda: self._embed_in_turn(key, text))
+
+    async def _space(self) -> str:
+        provider = self.provider
+        return space_name(
+            provider.name,
+            provider.model,
+            endpoint=provider.endpoint,
+            dimensions=await self._embedding.find_dimensions(),
+        )
+
+    async def _embed_in_turn(self, key: str, text: str) -> NDArray[np.float32]:
+        async with self._cache.turn(key) as shared:
+            if shared is not None:
+                return shared
+            matrix = await self._embed_with_retries([text], Purpose.QUERY, self._query_retries)
+            return await self._cache.store(key, matrix[0])
 
     async def _embed_batch(self, texts: Sequence[str]) -> FloatMatrix:
         """Embed one batch; halve it as long as the vendor finds it too large."""

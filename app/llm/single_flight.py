@@ -20,6 +20,10 @@ class SingleFlight(Generic[T]):
     def __init__(self) -> None:
         self._flights: dict[str, _Flight[T]] = {}
 
+    def is_under_way(self, key: str) -> bool:
+        """Tell whether who asks now would share work that has begun."""
+        return key in self._flights
+
     async def run(self, key: str, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Return the result, or raise the error, of the work that runs under `key`.
 

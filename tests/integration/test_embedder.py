@@ -17,8 +17,8 @@ from app.core.redis import open_redis
 from app.llm.base import EmbeddingProvider
 from app.llm.dimensions import dimensions_key
 from app.llm.embedder import Embedder, RetryPolicy
+from app.llm.embedding_cache import EmbeddingCache, query_key, space_name
 from app.llm.providers.openai import OpenAIEmbedding
-from app.llm.query_cache import query_key
 from app.llm.single_flight import SingleFlight
 from app.llm.wire import provider_error
 from tests.provider_server import DIMENSIONS, Failure, ProviderServer, Reply
@@ -67,6 +67,13 @@ async def embedder(provider: EmbeddingProvider, redis: Redis) -> Embedder:
         query_retries=QUICK_QUERY,
         probe_interval_s=0.01,
     )
+
+
+def key_of(provider: EmbeddingProvider, org_id: UUID, text: str) -> str:
+    space = space_name(
+        provider.name, provider.model, endpoint=provider.endpoint, dimensions=DIMENSIONS
+    )
+    return query_key(org_id, space, text)
 
 
 def count_outcome(outcome: str) -> float:
@@ -287,6 +294,49 @@ async def test_second_query_comes_from_the_cache(
     assert (count_outcome("hit") - hits, count_outcome("miss") - misses) == (1, 1)
 
 
+async def test_what_was_just_asked_stays_at_hand_without_redis(
+    embedder: Embedder, server: ProviderServer, redis: Redis, org_id: UUID
+) -> None:
+    first = await embedder.embed_query(org_id, "What fell?")
+    keys = await redis.keys(f"*{org_id}*")
+    assert len(keys) == 1
+    await redis.delete(*keys)
+
+    assert np.array_equal(first, await embedder.embed_query(org_id, "What fell?"))
+    assert len(server.calls) == 1
+
+
+async def test_what_is_at_hand_is_bounded(
+    redis: Redis, org_id: UUID, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.llm.embedding_cache.MAX_RECENT", 3)
+    cache = EmbeddingCache(redis, ttl_s=60)
+    vector = np.full(4, 0.5, dtype=np.float32)
+    for number in range(10):
+        await cache.store(f"test:{org_id}:{number}", vector)
+
+    assert len(cache._recent) <= 3
+    # What went is in Redis still.
+    assert await cache.find(f"test:{org_id}:0") is not None
+
+
+async def test_second_query_comes_from_redis_in_another_process(
+    embedder: Embedder,
+    provider: EmbeddingProvider,
+    server: ProviderServer,
+    redis: Redis,
+    org_id: UUID,
+) -> None:
+    hits = count_outcome("hit")
+    first = await embedder.embed_query(org_id, "What fell?")
+
+    second = await Embedder(provider, redis, cache_ttl_s=60).embed_query(org_id, "What fell?")
+
+    assert np.array_equal(first, second)
+    assert len(server.calls) == 1
+    assert count_outcome("hit") - hits == 1
+
+
 async def test_cache_is_per_organization_and_text(
     embedder: Embedder, server: ProviderServer, org_id: UUID
 ) -> None:
@@ -302,7 +352,7 @@ async def test_cached_vector_expires(
 ) -> None:
     await embedder.embed_query(org_id, "What fell?")
 
-    assert 0 < await redis.ttl(query_key(org_id, f"openai/{provider.model}", "What fell?")) <= 60
+    assert 0 < await redis.ttl(key_of(provider, org_id, "What fell?")) <= 60
 
 
 @pytest.mark.parametrize("damage", ["another query's value", "a flipped byte", "rubbish", "empty"])
@@ -316,10 +366,10 @@ async def test_value_that_is_not_this_querys_is_a_miss(
 ) -> None:
     right = await embedder.embed_query(org_id, "What fell?")
     await embedder.embed_query(org_id, "Who leads?")
-    key = query_key(org_id, f"openai/{provider.model}", "What fell?")
+    key = key_of(provider, org_id, "What fell?")
     stored = await redis.get(key)
     assert isinstance(stored, bytes)
-    other = await redis.get(query_key(org_id, f"openai/{provider.model}", "Who leads?"))
+    other = await redis.get(key_of(provider, org_id, "Who leads?"))
     assert isinstance(other, bytes)
     damaged = {
         "another query's value": other,
@@ -329,7 +379,8 @@ async def test_value_that_is_not_this_querys_is_a_miss(
     }
     await redis.set(key, damaged[damage])
 
-    assert np.array_equal(await embedder.embed_query(org_id, "What fell?"), right)
+    another = Embedder(provider, redis, cache_ttl_s=60)
+    assert np.array_equal(await another.embed_query(org_id, "What fell?"), right)
     assert len(server.calls) == 3
 
 
@@ -342,7 +393,7 @@ async def test_without_a_ttl_nothing_is_kept(
     await embedder.embed_query(org_id, "What fell?")
 
     assert len(server.calls) == 2
-    assert await redis.get(query_key(org_id, f"openai/{provider.model}", "What fell?")) is None
+    assert await redis.keys(f"*{org_id}*") == []
 
 
 async def test_query_is_answered_while_redis_is_down(

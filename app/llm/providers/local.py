@@ -34,6 +34,7 @@ class LocalEmbedding:
 
     name = PROVIDER
     model = MODEL
+    endpoint = ""
     max_input_tokens = MAX_INPUT_TOKENS
     max_batch = MAX_BATCH
 

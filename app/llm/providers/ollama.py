@@ -102,6 +102,7 @@ class OllamaEmbedding:
     def __init__(self, *, base_url: str, model: str, timeouts: Timeouts | None = None) -> None:
         family = model.rpartition("/")[2].partition(":")[0]
         self.model = model
+        self.endpoint = base_url.rstrip("/")
         self.max_input_tokens = _MAX_INPUT_TOKENS.get(family, DEFAULT_MAX_INPUT_TOKENS)
         self.tokenizer: Tokenizer = EstimatingTokenizer()
         self._prefixes = _PREFIXES.get(family, ("", ""))

@@ -172,6 +172,7 @@ class OpenAIEmbedding:
         dialect: Dialect | None = None,
     ) -> None:
         self.model = model
+        self.endpoint = base_url.rstrip("/")
         self.max_input_tokens = (
             OPENAI_MAX_INPUT_TOKENS
             if _OPENAI_EMBEDDING.match(model)

@@ -131,6 +131,18 @@ def test_times_have_half_a_minute_of_leeway() -> None:
     assert_refused(token, now=NOW - 31)
 
 
+def test_a_token_seen_before_is_judged_again() -> None:
+    token = forge(HEADER, claims())
+    assert verify_access_token(KEY, token, now=NOW) is verify_access_token(KEY, token, now=NOW)
+
+    assert_refused(token, "token_expired", now=NOW + 931)
+    assert_refused(token, now=NOW - 31)
+    with pytest.raises(NotAuthenticated):
+        verify_access_token(KEY[::-1], token, now=NOW)
+    with pytest.raises(NotAuthenticated):
+        verify_access_token(KEY, token[:-2] + ("AA" if token[-2:] != "AA" else "BB"), now=NOW)
+
+
 def test_a_changed_signature_is_refused() -> None:
     token = forge(HEADER, claims())
     head, payload, signature = token.split(".")
