@@ -8,6 +8,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 from fastapi import FastAPI
+from sqlalchemy import text
 
 from app.config import Settings
 from app.ingestion.pipeline import Ingester, ingest_next
@@ -102,6 +103,19 @@ async def person(client: httpx2.AsyncClient) -> Person:
 async def stranger(client: httpx2.AsyncClient) -> Person:
     """Somebody else, in another organization."""
     return await register(client, f"stranger-{uuid4().hex}@example.com")
+
+
+@pytest.fixture
+async def undecided(resources: Resources) -> AsyncIterator[None]:
+    """No embedding space is live, before and after: a worker with a model of its own decides."""
+
+    async def forget() -> None:
+        async with resources.db.system_transaction() as session:
+            await session.execute(text("DELETE FROM embedding_rollout"))
+
+    await forget()
+    yield
+    await forget()
 
 
 async def ingest_all(ingester: Ingester) -> None:

@@ -1,4 +1,4 @@
-"""A stand-in for OpenAI and Ollama: a real HTTP server that speaks both and fails on demand.
+"""A stand-in for OpenAI, Ollama and rerankers: a real HTTP server that fails on demand.
 
 In a test: `async with ProviderServer() as server: ...`. Alone:
 `python -m tests.provider_server --port 9100 --delay-ms 40 --delay-per-input-ms 0.2`.
@@ -68,6 +68,7 @@ class Failure(StrEnum):
     ZERO = "zero"
     SHUFFLED = "shuffled"  # OpenAI: out of order, with the right indexes
     DOUBLE_INDEX = "double_index"
+    WRONG_INDEX = "wrong_index"  # rerankers: an index of no text
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,14 @@ class Reply:
     failure: Failure = Failure.NONE
     status: int = 500
     retry_after: str | None = None
+    location: str | None = None  # of a redirect
     code: str | None = None  # OpenAI's error.code
     error: str = "the vendor's own words, with sk-secret in them"
     finish_reason: str = "stop"
     has_usage: bool = True
     is_refusal: bool = False
     chunk_delay_s: float = 0.0
+    scores: tuple[float, ...] = ()  # rerankers: of the texts in order; empty compares words
 
 
 # What embedding calls meet in a chaos, each as often as the others.
@@ -116,6 +119,8 @@ class ProviderServer:
 
     port: int = 0
     dimensions: int = DIMENSIONS
+    # These models have a width and a space of their own: their vectors fit no other model's.
+    dimensions_by_model: dict[str, int] = field(default_factory=dict)
     delay_s: float = 0.0
     delay_per_input_s: float = 0.0
     default: Reply = Reply()
@@ -171,6 +176,9 @@ class ProviderServer:
         app.router.add_post("/api/chat", self._ollama_chat)
         app.router.add_post("/api/embed", self._ollama_embed)
         app.router.add_get("/api/tags", self._ollama_tags)
+        app.router.add_post("/rerank", self._rerank)
+        app.router.add_post("/v1/rerank", self._rerank)
+        app.router.add_post("/v2/rerank", self._rerank)
         app.router.add_post("/_script", self._fill_script)
         app.router.add_post("/_chaos", self._set_chaos)
         app.router.add_get("/_calls", self._list_calls)
@@ -240,7 +248,8 @@ class ProviderServer:
             return web.Response(text="<html><body>Sign in</body></html>", content_type="text/html")
         if reply.failure is not Failure.STATUS:
             return None
-        headers = {"Retry-After": reply.retry_after} if reply.retry_after else {}
+        given = {"Retry-After": reply.retry_after, "Location": reply.location}
+        headers = {name: value for name, value in given.items() if value}
         return web.json_response(error(reply), status=reply.status, headers=headers)
 
     async def _watch(self, work: Any) -> None:
@@ -343,7 +352,7 @@ class ProviderServer:
         if reply.failure is Failure.MALFORMED:
             return web.Response(text='{"data": [', content_type="application/json")
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
-        rows = self._rows(texts, reply.failure)
+        rows = self._rows(texts, reply.failure, body["model"])
         encode = _encode_base64 if body.get("encoding_format") == "base64" else list
         data = [
             {"object": "embedding", "index": index, "embedding": encode(row)}
@@ -401,7 +410,7 @@ class ProviderServer:
         texts = [body["input"]] if isinstance(body["input"], str) else body["input"]
         answer = {
             "model": body["model"],
-            "embeddings": self._rows(texts, reply.failure),
+            "embeddings": self._rows(texts, reply.failure, body["model"]),
             "prompt_eval_count": sum(map(_count_words, texts)),
         }
         return web.json_response(answer)
@@ -413,9 +422,59 @@ class ProviderServer:
         models = [{"name": name, "model": name, "size": 1} for name in self.ollama_models]
         return web.json_response({"models": models})
 
-    def _rows(self, texts: list[str], failure: Failure) -> list[list[float]]:
-        dimensions = self.dimensions // 2 if failure is Failure.WRONG_DIMENSION else self.dimensions
-        rows = [embed_words(text, dimensions) for text in texts]
+    # Rerankers: Cohere at /v2, Jina at /v1, text-embeddings-inference where there is no version
+
+    async def _rerank(self, request: web.Request) -> web.StreamResponse:
+        body, reply = await self._begin(request)
+        if early := await self._fail_early(request, reply, _ollama_error):
+            return early
+        is_tei = request.path == "/rerank"
+        field_name = "texts" if is_tei else "documents"
+        if field_name not in body or (not is_tei and "model" not in body):
+            return web.json_response({"error": f"missing field `{field_name}`"}, status=422)
+        texts = body[field_name]
+        scores = list(reply.scores) or _overlaps(body["query"], texts)
+        ranks = _rank(scores, reply.failure)
+        answer: Any = [{"index": index, "score": score} for index, score in ranks]
+        if not is_tei:
+            results = [{"index": index, "relevance_score": score} for index, score in ranks]
+            answer = {"id": "rerank-1", "results": results, "meta": {"api_version": {}}}
+        if request.path == "/v1/rerank":
+            for result in answer["results"]:
+                result["document"] = {"text": texts[result["index"] % len(texts)]}
+            answer = {"model": body["model"], "usage": {"total_tokens": 1}} | answer
+        if reply.failure is Failure.INLINE_ERROR:
+            answer = _ollama_error(reply)
+        if reply.failure is Failure.WRONG_SHAPE:
+            answer = {"data": ranks}
+        return await self._send_json(request, reply, json.dumps(answer).encode())
+
+    async def _send_json(
+        self, request: web.Request, reply: Reply, payload: bytes
+    ) -> web.StreamResponse:
+        """Send a body, or half of it and then nothing, an end, or a reset."""
+        if reply.failure is Failure.MALFORMED:
+            return web.Response(body=payload[:-2], content_type="application/json")
+        if reply.failure not in {Failure.STALL, Failure.CUT_BODY, Failure.RESET}:
+            return web.Response(body=payload, content_type="application/json")
+        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        response.content_length = len(payload)
+        await response.prepare(request)
+        await response.write(payload[: len(payload) // 2])
+        if reply.failure is Failure.STALL:
+            await self._watch(asyncio.Event().wait())
+        await asyncio.sleep(0.02)  # lets the first half leave
+        if reply.failure is Failure.RESET:
+            _reset(request)
+        elif request.transport:
+            request.transport.close()
+        return response
+
+    def _rows(self, texts: list[str], failure: Failure, model: str) -> list[list[float]]:
+        dimensions = self.dimensions_by_model.get(model, self.dimensions)
+        dimensions = dimensions // 2 if failure is Failure.WRONG_DIMENSION else dimensions
+        salt = model if model in self.dimensions_by_model else ""
+        rows = [embed_words(text, dimensions, salt=salt) for text in texts]
         if failure is Failure.SHORT_BATCH:
             rows.pop()
         if failure is Failure.UNEVEN:
@@ -456,12 +515,15 @@ class ProviderServer:
         )
 
 
-def embed_words(text: str, dimensions: int = DIMENSIONS) -> list[float]:
-    """Return a unit vector in which texts that share words are near: a hashed bag of words."""
+def embed_words(text: str, dimensions: int = DIMENSIONS, *, salt: str = "") -> list[float]:
+    """Return a unit vector in which texts that share words are near: a hashed bag of words.
+
+    Vectors of different salts have nothing in common.
+    """
     vector = np.zeros(dimensions, dtype=np.float64)
     for word in _WORD.findall(_PREFIX.sub("", text).lower()):
         if not _STOP_WORDS.fullmatch(word):
-            place, sign = _hash_word(word.removesuffix("s"))
+            place, sign = _hash_word(salt + word.removesuffix("s"))
             vector[place % dimensions] += sign
     norm = float(np.linalg.norm(vector))
     if norm == 0.0:
@@ -473,6 +535,28 @@ def embed_words(text: str, dimensions: int = DIMENSIONS) -> list[float]:
 def _hash_word(word: str) -> tuple[int, float]:
     digest = hashlib.blake2b(word.encode(errors="replace"), digest_size=8).digest()
     return int.from_bytes(digest[:7], "big"), 1.0 if digest[7] & 1 else -1.0
+
+
+def _overlaps(query: str, texts: list[str]) -> list[float]:
+    """Return how near each text is to a query by its words, 0 to 1."""
+    rows = np.array([embed_words(text) for text in texts])
+    nearness: list[float] = (rows @ np.array(embed_words(query))).clip(0.0, 1.0).tolist()
+    return nearness
+
+
+def _rank(scores: list[float], failure: Failure) -> list[tuple[int, float]]:
+    """Return indexes and scores as a reranker does, best first, or wrongly so."""
+    ranks = sorted(enumerate(scores), key=lambda entry: -entry[1])
+    index, score = ranks[-1]
+    if failure is Failure.SHORT_BATCH:
+        ranks.pop()
+    if failure is Failure.DOUBLE_INDEX:
+        ranks[-1] = (ranks[0][0], score)
+    if failure is Failure.WRONG_INDEX:
+        ranks[-1] = (len(scores), score)
+    if failure is Failure.NAN:
+        ranks[-1] = (index, float("nan"))
+    return ranks
 
 
 def _encode_base64(row: list[float]) -> str:

@@ -8,6 +8,7 @@ from app.core.jobs import JobName
 from app.documents.deletion import purge_next
 from app.ingestion.pipeline import ingest_next
 from app.ingestion.recognition import Recognizer, do_without, recognize_next
+from app.ingestion.reembedding import Filler, fill_next
 from app.resources import Resources, make_ingester
 from worker.celery_app import celery_app, is_stopping
 from worker.runtime import get_runtime
@@ -15,8 +16,8 @@ from worker.runtime import get_runtime
 # A wake-up works for so long; then it rings again, so that others get their turn, and long before
 # the time limit of a task.
 _WAKE_UP_S = 300.0
-# Pages take long: after each range, whoever shares the worker gets their turn.
-_OCR_WAKE_UP_S = 0.0
+# Pages and slices take long: after each, whoever shares the worker gets their turn.
+_ONE_STEP_S = 0.0
 
 
 @celery_app.task(name=JobName.INGEST)
@@ -26,12 +27,17 @@ def ingest() -> None:
 
 @celery_app.task(name=JobName.OCR)
 def ocr() -> None:
-    _repeat(JobName.OCR, _recognize_next, seconds=_OCR_WAKE_UP_S)
+    _repeat(JobName.OCR, _recognize_next, seconds=_ONE_STEP_S)
 
 
 @celery_app.task(name=JobName.PURGE)
 def purge() -> None:
     _repeat(JobName.PURGE, lambda r: purge_next(r.db, r.storage))
+
+
+@celery_app.task(name=JobName.REEMBED)
+def reembed() -> None:
+    _repeat(JobName.REEMBED, lambda r: fill_next(Filler(r.db, r.embedders)), seconds=_ONE_STEP_S)
 
 
 async def _purge_or_ingest_next(resources: Resources) -> bool:

@@ -26,6 +26,16 @@ class JobName(StrEnum):
     INGEST = "ingest"  # claim queued documents until there are none
     PURGE = "purge"  # remove what tombstoned documents left
     OCR = "ocr"  # recognize text on pages that have none
+    REEMBED = "reembed"  # add the vectors that an embedding space lacks
+
+
+# On the queue of another: the same workers have the embedding models, and none has to be told.
+_QUEUES = {JobName.REEMBED: JobName.INGEST}
+
+
+def queue_of(job: JobName) -> str:
+    """Return the name of the queue on which a wake-up waits for a worker."""
+    return _QUEUES.get(job, job)
 
 
 def enqueue(session: AsyncSession, job: JobName) -> None:
@@ -69,7 +79,7 @@ class JobSender:
             log.warning("job_not_sent", job=str(job), error=type(error).__name__)
 
     def _send(self, job: JobName) -> None:
-        self._celery.send_task(job, queue=job, expires=_EXPIRES_S, retry=False)
+        self._celery.send_task(job, queue=queue_of(job), expires=_EXPIRES_S, retry=False)
 
     def close(self) -> None:
         self._celery.close()

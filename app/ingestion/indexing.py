@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import TextClause, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core.analysis import to_tsvector
 from app.core.db import get_driver
 from app.core.ids import new_id
 from app.ingestion.base import Chunk, Page
@@ -26,7 +27,7 @@ _STAGING = """
         ON COMMIT DELETE ROWS;
     CREATE TEMPORARY TABLE IF NOT EXISTS staged_chunks
         (id uuid, ordinal integer, text text, spans integer[], page_start integer,
-         page_end integer, heading text, token_count integer, embedding halfvec)
+         page_end integer, heading text, token_count integer, tsv text, embedding halfvec)
         ON COMMIT DELETE ROWS;
 """
 _INSERT_PAGES = text("""
@@ -40,9 +41,7 @@ _INSERT_CHUNKS = text("""
                         page_end, heading, token_count, tsv)
     SELECT :org_id, id, :document_id, :generation, ordinal, text, spans, page_start, page_end,
            heading, token_count,
-           to_tsvector('english', concat_ws(' ', CAST(:title AS text), heading))
-           || to_tsvector('english', text)
-           || array_to_tsvector(ARRAY[org_lexeme(:org_id)])
+           CAST(tsv AS tsvector) || array_to_tsvector(ARRAY[org_lexeme(:org_id)])
     FROM staged_chunks
 """)
 _INSERT_EMBEDDINGS = text("""
@@ -165,10 +164,10 @@ async def insert_batch(
     """Add pages and embedded chunks to the generation in the making. Raises LeaseLost."""
     await insert_pages(session, lease, batch.pages)
     connection = await get_driver(session)
-    records = _chunk_records(batch.chunks, vectors)
+    records = _chunk_records(batch.chunks, vectors, title=title)
     await connection.copy_records_to_table("staged_chunks", records=records)
     target = {**_document_key(lease), "generation": lease.generation + 1}
-    await session.execute(_INSERT_CHUNKS, {**target, "title": title})
+    await session.execute(_INSERT_CHUNKS, target)
     await session.execute(_INSERT_EMBEDDINGS, {**target, "space_id": space_id})
 
 
@@ -244,7 +243,9 @@ def _page_record(page: Page) -> tuple[Any, ...]:
     return (page.number, page.text, page.width, page.height, page.source, list(page.warnings))
 
 
-def _chunk_records(chunks: Sequence[Chunk], vectors: FloatMatrix) -> Iterable[tuple[Any, ...]]:
+def _chunk_records(
+    chunks: Sequence[Chunk], vectors: FloatMatrix, *, title: str
+) -> Iterable[tuple[Any, ...]]:
     for chunk, vector in zip(chunks, vectors, strict=True):
         yield (
             new_id(),
@@ -255,5 +256,6 @@ def _chunk_records(chunks: Sequence[Chunk], vectors: FloatMatrix) -> Iterable[tu
             chunk.page_end,
             chunk.heading,
             chunk.token_count,
+            to_tsvector(chunk.text, title=title, heading=chunk.heading),
             vector,
         )

@@ -23,19 +23,22 @@ from app.ingestion.base import Page
 from app.ingestion.batches import NoText, OcrNeeded, read_batches
 from app.ingestion.checkpoints import CheckpointStale, NumberedBatch, skip_committed
 from app.ingestion.embedding import document_title, embedding_text
+from app.ingestion.kept_spaces import KeptSpaces, hold_live_vectors
 from app.ingestion.lease import (
     Checkpoint,
     Lease,
     LeaseLost,
     claim_next,
     give_way,
+    hold,
     kept_alive,
     others_wait,
 )
 from app.ingestion.outcomes import IngestErrorCode, remedy_of
 from app.ingestion.parsers.base import DocumentUnreadable
+from app.ingestion.rollout import hold_space
 from app.ingestion.sandbox import ParserLost, SandboxedDocument, start_sandboxed
-from app.llm.base import EmbeddingProvider
+from app.llm.base import EmbeddingProvider, FloatMatrix
 from app.llm.embedder import Embedder
 from app.models.documents import IngestionStage
 
@@ -57,13 +60,19 @@ class _GiveWay(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ingester:
-    """What ingestion stands on. `per_org`: documents of one organization in work at once."""
+    """What ingestion stands on. `per_org`: documents of one organization in work at once.
+
+    With `kept`, what the database says is live goes before `embedder` and `embedding`, and a
+    document is ready only with all its vectors there. Without it, documents get vectors in the
+    space of `embedding` alone, whether anybody searches it or not.
+    """
 
     db: Database
     storage: BlobStore
     sealer: Sealer
     embedder: Embedder
     embedding: EmbeddingProvider
+    kept: KeptSpaces | None = None
     has_ocr: bool = False
     per_org: int = 2
     slice_s: float = SLICE_S
@@ -125,6 +134,9 @@ async def _ingest_or_fail(ingester: Ingester, lease: Lease) -> str:
 
 
 async def _ingest(ingester: Ingester, lease: Lease) -> None:
+    if ingester.kept:
+        embedder = await ingester.kept.get_embedder()
+        ingester = replace(ingester, embedder=embedder, embedding=embedder.provider)
     async with ingester.db.transaction(lease) as session:
         if not lease.checkpoint.chunks:
             await indexing.discard_other_generations(session, lease, keep=lease.generation)
@@ -149,9 +161,29 @@ async def _ingest(ingester: Ingester, lease: Lease) -> None:
                 chunk_count = numbered.reached.chunks
         page_count = document.page_count
     await _enter(ingester, lease, IngestionStage.INDEXING)
+    while not await _publish(
+        ingester, lease, title, page_count=page_count, chunk_count=chunk_count
+    ):
+        log.info("live_space_changed")
+
+
+async def _publish(
+    ingester: Ingester, lease: Lease, title: str, *, page_count: int, chunk_count: int
+) -> bool:
+    """Make the document ready. False if another space went live on the way: try again.
+
+    Raises LeaseLost, and ProviderError when the live model has become another one and fails.
+    """
+    if ingester.kept:
+        with _timed(IngestionStage.EMBEDDING):
+            await ingester.kept.complete(lease, title=title)
     with _timed(IngestionStage.INDEXING):
         async with ingester.db.transaction(lease) as session:
+            await hold(session, lease)
+            if ingester.kept and not await hold_live_vectors(session, lease):
+                return False
             await indexing.publish(session, lease, page_count=page_count, chunk_count=chunk_count)
+    return True
 
 
 class _BatchWriter:
@@ -168,7 +200,8 @@ class _BatchWriter:
     async def write(self, numbered: NumberedBatch) -> None:
         """Embed one batch and commit it. No transaction is open while the vectors are made.
 
-        Raises ProviderError, LeaseLost, and _GiveWay once the batch is committed.
+        Raises ProviderError, LeaseLost, CheckpointStale when the space is kept no longer, and
+        _GiveWay once the batch is committed.
         """
         chunks = numbered.batch.chunks
         if self._space_id is None:
@@ -178,9 +211,12 @@ class _BatchWriter:
                 [embedding_text(chunk, title=self._title) for chunk in chunks]
             )
         if self._space_id is None:
-            self._space_id = await self._ensure_space(dimensions=vectors.shape[1])
+            self._space_id = await self._find_space(vectors)
         with _timed(IngestionStage.INDEXING):
             async with self._ingester.db.transaction(self._lease) as session:
+                await hold(session, self._lease)
+                if self._ingester.kept and not await hold_space(session, self._space_id):
+                    raise CheckpointStale
                 await indexing.insert_batch(
                     session,
                     self._lease,
@@ -207,11 +243,19 @@ class _BatchWriter:
             if await others_wait(session, self._lease):
                 raise _GiveWay
 
-    async def _ensure_space(self, *, dimensions: int) -> int:
+    async def _find_space(self, vectors: FloatMatrix) -> int:
         embedding = self._ingester.embedding
+        if self._ingester.kept:
+            space_id = await self._ingester.kept.find_space_of(embedding, vectors)
+            if space_id is None:
+                raise CheckpointStale
+            return space_id
         async with self._ingester.db.system_transaction() as session:
             return await indexing.ensure_space(
-                session, provider=embedding.name, model=embedding.model, dimensions=dimensions
+                session,
+                provider=embedding.name,
+                model=embedding.model,
+                dimensions=vectors.shape[1],
             )
 
 

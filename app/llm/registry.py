@@ -1,4 +1,4 @@
-"""Which models there are: providers by name, and the choice of one for a request.
+"""Which models there are: providers by name, the choice of one for a request, embedding models.
 
 To add a provider: a file in `providers/`, its name in `model_names.py`, and a line in PROVIDERS or
 EMBEDDINGS.
@@ -12,10 +12,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 
 from app.config import Settings
-from app.core.errors import NotFound, ProviderError
+from app.core.errors import NotFound, ProviderError, ProviderErrorKind
 from app.llm.base import EmbeddingProvider, LLMProvider
 from app.llm.model_lists import ModelList
-from app.llm.model_names import EXTRACTIVE, LOCAL, OLLAMA, OPENAI, check_models
+from app.llm.model_names import (
+    EXTRACTIVE,
+    LOCAL,
+    OLLAMA,
+    OPENAI,
+    ModelsMisconfigured,
+    check_embedding_model,
+    check_models,
+)
 from app.llm.providers.extractive import ExtractiveProvider
 from app.llm.providers.local import LocalEmbedding
 from app.llm.providers.ollama import OllamaEmbedding, OllamaProvider
@@ -77,7 +85,10 @@ EMBEDDINGS: Mapping[str, Callable[[Settings, str], EmbeddingProvider]] = {
 
 
 class Models:
-    """The configured chat providers by name, and the one embedding model."""
+    """The configured chat providers by name, and embedding models.
+
+    `embedding` is the one that EMBEDDING_MODEL names. Which one is in use, the database says.
+    """
 
     def __init__(
         self,
@@ -86,6 +97,8 @@ class Models:
         embedding: EmbeddingProvider,
     ) -> None:
         self.embedding = embedding
+        self._settings = settings
+        self._embeddings = {(embedding.name, embedding.model): embedding}
         self._default_model = settings.default_model
         self._needed = {settings.default_model.partition("/")[0], embedding.name}
         self._providers = providers
@@ -133,24 +146,44 @@ class Models:
             states[name] = "unconfigured" if is_absent else models.state
         return states
 
-    async def warm_up(self) -> None:
+    def open_embedding(self, provider: str, model: str) -> EmbeddingProvider:
+        """Return an embedding model, always the same object for the same one. Sends nothing.
+
+        Raises ProviderError (AUTH) where these settings lack what it takes: a key or an address.
+        """
+        opened = self._embeddings.get((provider, model))
+        if opened is None:
+            opened = _open_embedding(self._settings, f"{provider}/{model}")
+            self._embeddings[provider, model] = opened
+            self._needed.add(provider)
+        return opened
+
+    async def warm_up(self, embedding: EmbeddingProvider | None = None) -> None:
         """Load the local model and look for Ollama, so that the first question need not wait.
 
-        A failure is logged: the first use will meet it again and report it to its caller.
+        `embedding` is the model in use, if that is not the configured one. A failure is logged: the
+        first use will meet it again and report it to its caller.
         """
         try:
             async with asyncio.TaskGroup() as group:
                 for models in self._lists.values():
                     group.create_task(models.names())
-                if isinstance(self.embedding, LocalEmbedding):
-                    group.create_task(self.embedding.warm_up())
+                embedding = embedding or self.embedding
+                if isinstance(embedding, LocalEmbedding):
+                    group.create_task(embedding.warm_up())
         except* ProviderError as failures:
             log.error("embedding_unusable", reasons=[str(error) for error in failures.exceptions])
 
     async def aclose(self) -> None:
-        """End the background looks; the providers are closed by who opened them."""
+        """End the background looks and close what `open_embedding` opened.
+
+        What came in from outside is closed by who opened it.
+        """
         for models in self._lists.values():
             await models.aclose()
+        for embedding in self._embeddings.values():
+            if embedding is not self.embedding:
+                await embedding.aclose()
 
     async def _automatic(self) -> tuple[LLMProvider, str]:
         if "openai" in self._providers:
@@ -183,7 +216,7 @@ async def open_models(settings: Settings) -> AsyncIterator[Models]:
     """
     check_models(settings)
     async with AsyncExitStack() as stack:
-        embedding = _open_embedding(settings)
+        embedding = _open_embedding(settings, settings.embedding_model)
         stack.push_async_callback(embedding.aclose)
         providers: dict[str, LLMProvider] = {}
         for name, open_provider in PROVIDERS.items():
@@ -198,8 +231,17 @@ async def open_models(settings: Settings) -> AsyncIterator[Models]:
         yield models
 
 
-def _open_embedding(settings: Settings) -> EmbeddingProvider:
-    name, _, model = settings.embedding_model.partition("/")
+def _open_embedding(settings: Settings, model_id: str) -> EmbeddingProvider:
+    name, _, model = model_id.partition("/")
+    try:
+        check_embedding_model(settings.model_copy(update={"embedding_model": model_id}))
+    except ModelsMisconfigured as exc:
+        raise ProviderError(
+            f"The embedding model {model_id} can't be used with these settings: "
+            "its provider has no key or address here, or there is no such model.",
+            kind=ProviderErrorKind.AUTH,
+            provider=name,
+        ) from exc
     return EMBEDDINGS[name](settings, model)
 
 

@@ -6,10 +6,10 @@ from alembic import context
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from app.models import accounts, documents
+from app.models import accounts, documents, embeddings, index_recall
 from app.models.base import Base
 
-__all__ = ["accounts", "documents"]  # imported for their tables
+__all__ = ["accounts", "documents", "embeddings", "index_recall"]  # imported for their tables
 
 _LOCK_KEY = 7_330_402_107
 

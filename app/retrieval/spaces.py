@@ -1,50 +1,137 @@
-"""Embedding spaces: which vectors may be compared, and which of them have an index."""
+"""Which embedding space answers questions. What the database says is live, not a setting.
 
+A question's vector and the space that it is compared in always belong together.
+"""
+
+import asyncio
 import time
 from dataclasses import dataclass
 
+import numpy as np
+import structlog
+from numpy.typing import NDArray
 from sqlalchemy import text
 
-from app.core.db import Database
+from app.core.db import Database, TenantScope
+from app.core.errors import ProviderError, ProviderErrorKind
+from app.llm.embedder import Embedder
+from app.llm.embedders import Embedders
 
-_FIND = text("""
-    SELECT s.id, EXISTS (
+log = structlog.get_logger(__name__)
+
+_LIVE = text("""
+    SELECT s.id, s.provider, s.model, s.dimensions, EXISTS (
         SELECT FROM pg_index i
         WHERE i.indexrelid = to_regclass(format('chunk_embeddings_%s_hnsw', s.id))
           AND i.indisvalid) AS has_hnsw
-    FROM embedding_spaces s
-    WHERE s.provider = :provider AND s.model = :model AND s.dimensions = :dimensions
+    FROM embedding_rollout r JOIN embedding_spaces s ON s.id = r.live_id
 """)
-_TTL_S = 60.0
+# After a switch a process asks the space that was live before for so long. It is complete, and
+# kept for longer than this.
+_TTL_S = 2.0
 
 
 @dataclass(frozen=True, slots=True)
 class Space:
+    """The live space. Vectors of other models or widths are no part of it."""
+
     id: int
+    provider: str
+    model: str
+    dimensions: int
     has_hnsw: bool
+
+    @property
+    def model_id(self) -> str:
+        return f"{self.provider}/{self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class QueryVector:
+    """A question's unit vector, and the space that it belongs to: None while that is empty."""
+
+    vector: NDArray[np.float32]
+    space: Space | None
 
 
 class SpaceDirectory:
-    """Looks spaces up, and believes what it found for a minute."""
+    """Knows the live space, and embeds questions with its model. Belongs to one event loop."""
 
-    def __init__(self, db: Database) -> None:
+    def __init__(self, db: Database, embedders: Embedders, *, ttl_s: float = _TTL_S) -> None:
         self._db = db
-        self._cache: dict[tuple[str, str, int], tuple[float, Space]] = {}
+        self._embedders = embedders
+        self._ttl_s = ttl_s
+        self._looking = asyncio.Lock()
+        self._live: Space | None = None
+        self._fresh_until = 0.0
 
-    async def find(self, provider: str, model: str, dimensions: int) -> Space | None:
-        """Return the space, or None while nothing has been embedded in it."""
-        key = (provider, model, dimensions)
-        cached = self._cache.get(key)
-        if cached and cached[0] > time.monotonic():
-            return cached[1]
+    async def embed_query(self, scope: TenantScope, query: str) -> QueryVector:
+        """Embed a query in the live space. Holds no connection meanwhile.
+
+        Raises ProviderError, also when the live model can't be opened with these settings (AUTH)
+        and when it gives vectors that are not as wide as those of its space (PROTOCOL).
+        """
+        space = await self.find_live()
+        vector = await self.get_embedder(space).embed_query(scope.org_id, query)
+        if space is not None and len(vector) != space.dimensions:
+            raise ProviderError(
+                f"The embedding model {space.model_id} sent {len(vector)} dimensions, "
+                f"and its space has {space.dimensions}.",
+                kind=ProviderErrorKind.PROTOCOL,
+                provider=space.provider,
+            )
+        return QueryVector(vector, space)
+
+    async def find_live(self) -> Space | None:
+        """Return the live space, None before the first document. Asks every 2 s."""
+        async with self._looking:
+            if time.monotonic() >= self._fresh_until:
+                self._live = await self._look_up()
+                # Where nothing is yet, the first document must be found as soon as it is ready.
+                self._fresh_until = time.monotonic() + (self._ttl_s if self._live else 0.0)
+        return self._live
+
+    def get_embedder(self, space: Space | None) -> Embedder:
+        """Return that of a space's model; for None that of the configured one.
+
+        Raises ProviderError when it can't be opened with these settings.
+        """
+        if space is None:
+            configured = self._embedders.configured
+            return self._embedders.get(configured.name, configured.model)
+        return self._embedders.get(space.provider, space.model)
+
+    async def check(self) -> Embedder | None:
+        """Compare the live model with EMBEDDING_MODEL, for the log. None when it can't be opened.
+
+        Raises what the database raises.
+        """
+        space = await self.find_live()
+        configured = f"{self._embedders.configured.name}/{self._embedders.configured.model}"
+        if space is not None and space.model_id != configured:
+            log.warning(
+                "embedding_model_differs",
+                live=space.model_id,
+                configured=configured,
+                remedy=describe_difference(space.model_id, configured),
+            )
+        try:
+            return self.get_embedder(space)
+        except ProviderError as error:
+            log.error("live_embedding_model_unusable", reason=error.message)
+            return None
+
+    async def _look_up(self) -> Space | None:
         async with self._db.system_transaction() as session:
-            row = (
-                await session.execute(
-                    _FIND, {"provider": provider, "model": model, "dimensions": dimensions}
-                )
-            ).one_or_none()
+            row = (await session.execute(_LIVE)).one_or_none()
         if row is None:
             return None
-        space = Space(row.id, row.has_hnsw)
-        self._cache[key] = (time.monotonic() + _TTL_S, space)
-        return space
+        return Space(row.id, row.provider, row.model, row.dimensions, row.has_hnsw)
+
+
+def describe_difference(live: str, configured: str) -> str:
+    """Return what to do about an EMBEDDING_MODEL that is not the live one."""
+    return (
+        f"documents are embedded with {live}, which stays in use: to change over without a pause "
+        f"run `python -m app reembed start {configured}`, else set EMBEDDING_MODEL={live}"
+    )

@@ -47,6 +47,7 @@ class GatedEmbedding:
 
     def __post_init__(self) -> None:
         self.name, self.model = self.inner.name, self.inner.model
+        self.endpoint = self.inner.endpoint
         self.max_input_tokens, self.max_batch = self.inner.max_input_tokens, self.inner.max_batch
         self.tokenizer = self.inner.tokenizer
         self.calls = 0

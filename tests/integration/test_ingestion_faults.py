@@ -209,6 +209,7 @@ async def test_work_that_is_stopped_while_a_document_is_opened_leaves_no_process
     await lose_leases(resources, person)
 
 
+@pytest.mark.usefixtures("undecided")
 async def test_a_worker_that_is_told_to_stop_takes_no_further_document(
     person: Person,
     resources: Resources,

@@ -24,6 +24,8 @@ from tests.people import Person
 from tests.provider_server import DIMENSIONS, Failure, ProviderServer, Reply
 from tests.stack_process import wait_until
 
+pytestmark = pytest.mark.usefixtures("undecided")
+
 
 class WorkerProcess:
     """`python -m app worker` with two children, embedding over HTTP."""
