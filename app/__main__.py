@@ -1,4 +1,4 @@
-"""The command line: `python -m app run | api | worker | migrate | recover | doctor`."""
+"""The command line: `python -m app COMMAND`, where `--help` lists the commands."""
 
 import argparse
 import asyncio
@@ -28,7 +28,7 @@ class SettingMissing(Exception):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. Returns the exit status; 2 means that a setting is wrong."""
-    command = _parse(arguments)
+    options = _parse(arguments)
     try:
         settings = Settings()
     except ValidationError as exc:
@@ -36,7 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(line, file=sys.stderr)
         return 2
     try:
-        return COMMANDS[command](settings)
+        return COMMANDS[options.command](settings, options)
     except (ModelsMisconfigured, SettingMissing) as exc:
         print(f"Setting {exc}", file=sys.stderr)
         return 2
@@ -52,7 +52,7 @@ def describe_settings_errors(error: ValidationError) -> list[str]:
     return lines
 
 
-def _parse(arguments: Sequence[str] | None) -> str:
+def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m app",
         description="Footnote: chat with documents. Settings come from the environment and .env.",
@@ -60,8 +60,10 @@ def _parse(arguments: Sequence[str] | None) -> str:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, function in COMMANDS.items():
         summary = (function.__doc__ or "").partition("\n")[0].rstrip(".")
-        commands.add_parser(name, help=summary, description=summary)
-    return str(parser.parse_args(arguments).command)
+        command = commands.add_parser(name, help=summary, description=summary)
+        if add_arguments := ARGUMENTS.get(name):
+            add_arguments(command)
+    return parser.parse_args(arguments)
 
 
 def _require(settings: Settings, *names: str) -> None:
@@ -74,11 +76,24 @@ def _require(settings: Settings, *names: str) -> None:
         )
 
 
+def _find_database(settings: Settings) -> str:
+    """Return the URL of the database: DATABASE_URL, or that of a stack that runs on DATA_DIR."""
+    from app.local.running import find_database_url  # noqa: PLC0415
+
+    url = settings.database_url or find_database_url(settings.data_dir)
+    if not url:
+        raise SettingMissing(
+            "DATABASE_URL: not set, and nothing runs on DATA_DIR. Set it, or start "
+            "`python -m app run` first."
+        )
+    return url
+
+
 # Each command imports what it alone needs: the worker's start should not wait for the API's
 # modules, nor --help for any.
 
 
-def _run(settings: Settings) -> int:
+def _run(settings: Settings, _options: argparse.Namespace) -> int:
     """start everything on this machine: Postgres, Redis, a worker and the API."""
     check_models(settings)
     from app.core.logging import configure_logging  # noqa: PLC0415
@@ -89,7 +104,7 @@ def _run(settings: Settings) -> int:
     return run_stack(settings)
 
 
-def _api(settings: Settings) -> int:
+def _api(settings: Settings, _options: argparse.Namespace) -> int:
     """serve the API (needs DATABASE_URL and REDIS_URL)."""
     _require(settings, "database_url", "redis_url")
     check_models(settings)
@@ -118,7 +133,7 @@ def _leave(_number: int, _frame: FrameType | None) -> Never:
     raise SystemExit(0)
 
 
-def _worker(settings: Settings) -> int:
+def _worker(settings: Settings, _options: argparse.Namespace) -> int:
     """work off the queue of documents (needs DATABASE_URL and REDIS_URL)."""
     _require(settings, "database_url", "redis_url")
     check_models(settings)
@@ -138,7 +153,7 @@ def _worker(settings: Settings) -> int:
     )
 
 
-def _migrate(settings: Settings) -> int:
+def _migrate(settings: Settings, _options: argparse.Namespace) -> int:
     """bring the schema of DATABASE_URL up to date."""
     _require(settings, "database_url")
     from app.migrations import upgrade  # noqa: PLC0415
@@ -147,16 +162,16 @@ def _migrate(settings: Settings) -> int:
     return 0
 
 
-def _recover(settings: Settings) -> int:
+def _recover(settings: Settings, options: argparse.Namespace) -> int:
     """migrate, and queue anew what stopped workers were at: only while no worker runs."""
-    _migrate(settings)
+    _migrate(settings, options)
     from app.ingestion.lease import requeue_all  # noqa: PLC0415
 
     asyncio.run(requeue_all(settings.database_url))
     return 0
 
 
-def _doctor(settings: Settings) -> int:
+def _doctor(settings: Settings, _options: argparse.Namespace) -> int:
     """check everything that is needed, and say what to do."""
     from app.core.logging import configure_logging  # noqa: PLC0415
     from app.local.doctor import run_doctor  # noqa: PLC0415
@@ -166,13 +181,73 @@ def _doctor(settings: Settings) -> int:
     return run_doctor(settings, say=print)
 
 
-COMMANDS: Mapping[str, Callable[[Settings], int]] = {
+def _operator(settings: Settings, options: argparse.Namespace) -> int:
+    """make a user an operator of this deployment, or with --revoke no longer one."""
+    from app.accounts.operators import set_operator  # noqa: PLC0415
+    from app.core.errors import UnprocessableRequest  # noqa: PLC0415
+
+    url = _find_database(settings)
+    try:
+        found = asyncio.run(set_operator(url, options.email, is_operator=not options.revoke))
+    except UnprocessableRequest as exc:
+        print(exc.message, file=sys.stderr)
+        return 2
+    if not found:
+        print("There is no user with this address: register first.", file=sys.stderr)
+        return 1
+    print(f"{options.email} is {'no longer' if options.revoke else 'now'} an operator.")
+    return 0
+
+
+def _reembed(settings: Settings, options: argparse.Namespace) -> int:
+    """change the embedding model without a pause: start, status, switch, rollback, finish, …."""
+    from app.core.logging import configure_logging  # noqa: PLC0415
+    from app.local.reembed import START, run_reembed  # noqa: PLC0415
+
+    configure_logging("ERROR")  # it says everything itself
+    if (options.step == START) != bool(options.model):
+        print("`start` takes a model, as provider/model, and nothing else does.", file=sys.stderr)
+        return 2
+    return asyncio.run(
+        run_reembed(
+            settings,
+            _find_database(settings),
+            options.step,
+            model=options.model or "",
+            is_held=options.hold,
+            space_id=options.space,
+            say=print,
+        )
+    )
+
+
+def _add_reembed_arguments(parser: argparse.ArgumentParser) -> None:
+    steps = ("start", "status", "pause", "resume", "cancel", "switch", "rollback", "finish")
+    parser.add_argument("step", choices=steps, metavar="STEP", help=", ".join(steps))
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="for start: provider/model")
+    parser.add_argument("--hold", action="store_true", help="for start: wait for `switch`")
+    parser.add_argument("--space", type=int, metavar="ID", help="another space than the one beside")
+
+
+def _add_operator_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("email", metavar="EMAIL", help="the address that the user registered with")
+    parser.add_argument("--revoke", action="store_true", help="take it away again")
+
+
+COMMANDS: Mapping[str, Callable[[Settings, argparse.Namespace], int]] = {
     "run": _run,
     "api": _api,
     "worker": _worker,
     "migrate": _migrate,
     "recover": _recover,
+    "operator": _operator,
+    "reembed": _reembed,
     "doctor": _doctor,
+}
+# What a command takes besides its name.
+ARGUMENTS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
+    "operator": _add_operator_arguments,
+    "reembed": _add_reembed_arguments,
 }
 
 if __name__ == "__main__":

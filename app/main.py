@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 
 import structlog
 from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware.cors import CORSMiddleware
 
 from app import exception_handlers
@@ -17,6 +18,7 @@ from app.ingestion.hnsw import run_index_builder
 from app.ingestion.sweep import Sweeper
 from app.middleware import BodyLimit, RequestContext, RequestProfiler
 from app.resources import Resources, open_resources
+from app.retrieval.recall import run_recall_measurements
 from app.routers import ROUTERS
 
 log = structlog.get_logger(__name__)
@@ -75,6 +77,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             asyncio.create_task(Sweeper(resources.db, resources.storage).run()),
             asyncio.create_task(Housekeeper(resources.db, resources.storage).run()),
             asyncio.create_task(run_index_builder(settings.database_url)),
+            asyncio.create_task(run_recall_measurements(resources.db)),
             asyncio.create_task(_warm_up(resources)),
         ]
         try:
@@ -87,6 +90,11 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
 
 
 async def _warm_up(resources: Resources) -> None:
-    """Load the embedding model before the first question needs it."""
-    await resources.models.warm_up()
+    """Load the embedding model before the first question needs it, and say which one it is."""
+    try:
+        embedder = await resources.spaces.check()
+    except (SQLAlchemyError, OSError) as error:
+        log.warning("live_space_unknown", error=type(error).__name__)
+        embedder = None
+    await resources.models.warm_up(embedder.provider if embedder else None)
     log.info("models_ready")

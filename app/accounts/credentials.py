@@ -28,7 +28,7 @@ _CACHE_MAX_ENTRIES = 10_000
 SignIn = tuple[UUID, UUID, UUID]
 
 _STANDING = text("""
-    SELECT u.token_epoch, m.role
+    SELECT u.token_epoch, u.is_operator, m.role
     FROM users u JOIN memberships m ON m.user_id = u.id AND m.org_id = :org_id
     WHERE u.id = :user_id AND u.is_active
       AND NOT EXISTS (SELECT FROM refresh_tokens r
@@ -42,6 +42,7 @@ class _Standing:
 
     epoch: int
     role: MemberRole
+    is_operator: bool
     believed_until: float
 
 
@@ -98,7 +99,7 @@ class PrincipalResolver:
         if standing.epoch != epoch:
             raise NotAuthenticated("The access token has been revoked.", code="token_revoked")
         user_id, org_id, session_id = sign_in
-        return Principal(user_id, org_id, standing.role, session_id)
+        return Principal(user_id, org_id, standing.role, session_id, standing.is_operator)
 
     async def _find_standing(self, sign_in: SignIn) -> _Standing:
         standing = self._cache.get(sign_in)
@@ -119,6 +120,11 @@ class PrincipalResolver:
             raise NotAuthenticated("The access token has been revoked.", code="token_revoked")
         if len(self._cache) >= _CACHE_MAX_ENTRIES:
             self._cache.clear()
-        standing = _Standing(row.token_epoch, MemberRole(row.role), time.monotonic() + _CACHE_TTL_S)
+        standing = _Standing(
+            row.token_epoch,
+            MemberRole(row.role),
+            row.is_operator,
+            time.monotonic() + _CACHE_TTL_S,
+        )
         self._cache[sign_in] = standing
         return standing

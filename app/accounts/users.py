@@ -5,7 +5,7 @@ import unicodedata
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -15,6 +15,8 @@ from app.models.accounts import MemberRole, Membership, Organization, User
 
 _EMAIL = re.compile(r"[^\s@\x00-\x1f]{1,64}@[^\s@.\x00-\x1f]+(?:\.[^\s@.\x00-\x1f]+)+")
 _MAX_EMAIL_CHARS = 254
+
+_FIRST_USER_LOCK = text("SELECT pg_advisory_xact_lock(7330402112)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +48,15 @@ def normalize_email(email: str) -> str:
     return normalized
 
 
-async def register(session: AsyncSession, *, email: str, password_hash: str) -> Account:
-    """Add a user with an organization of their own. Raises Conflict when the address is taken."""
-    user = User(id=new_id(), email=email, password_hash=password_hash)
+async def register(
+    session: AsyncSession, *, email: str, password_hash: str, first_is_operator: bool = False
+) -> Account:
+    """Add a user with an organization of their own. Raises Conflict when the address is taken.
+
+    With `first_is_operator` a user who is the only one becomes an operator.
+    """
+    is_operator = first_is_operator and await _is_first(session)
+    user = User(id=new_id(), email=email, password_hash=password_hash, is_operator=is_operator)
     organization = Organization(id=new_id(), name=email.partition("@")[0])
     membership = Membership(org_id=organization.id, user_id=user.id, role=MemberRole.OWNER)
     session.add_all([user, organization])
@@ -61,6 +69,15 @@ async def register(session: AsyncSession, *, email: str, password_hash: str) -> 
     return Account(
         user.id, user.email, 0, organization.id, organization.name, MemberRole(membership.role)
     )
+
+
+async def _is_first(session: AsyncSession) -> bool:
+    """Whether there is no user yet. If so, others who register wait for this transaction."""
+    anybody = select(select(User.id).exists())
+    if await session.scalar(anybody):
+        return False
+    await session.execute(_FIRST_USER_LOCK)
+    return not await session.scalar(anybody)
 
 
 async def find_credentials(session: AsyncSession, email: str) -> tuple[UUID, str] | None:

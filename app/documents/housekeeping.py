@@ -3,42 +3,34 @@
 Any number of them may run side by side: each step takes what no other is at.
 """
 
-import asyncio
 import time
-from dataclasses import dataclass
-
-import structlog
-from sqlalchemy.exc import SQLAlchemyError
+from dataclasses import dataclass, field
 
 from app.core.db import Database
+from app.core.periodic import run_periodically
 from app.core.storage import BlobStore
 from app.documents.cleanup import remove_expired, remove_orphans
 from app.documents.deletion import delete_expired
-
-log = structlog.get_logger(__name__)
 
 EXPIRY_INTERVAL_S = 5.0
 _CLEANUP_INTERVAL_S = 600.0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Housekeeper:
     db: Database
     storage: BlobStore
+    _clean_at: float = field(default_factory=time.monotonic, init=False)
 
     async def run(self) -> None:
         """Keep house until cancelled. A database or a disk that is away is waited for."""
-        clean_at = time.monotonic()
-        while True:
-            try:
-                async with self.db.system_transaction() as session:
-                    await delete_expired(session)
-                if time.monotonic() >= clean_at:
-                    clean_at = time.monotonic() + _CLEANUP_INTERVAL_S
-                    await remove_expired(self.db, self.storage)
-                    await remove_orphans(self.db, self.storage)
-            except (SQLAlchemyError, OSError) as error:
-                log.warning("housekeeping_failed", error=type(error).__name__)
-            except Exception:  # the next round may go well, and without it nothing would
-                log.exception("housekeeping_failed")
-            await asyncio.sleep(EXPIRY_INTERVAL_S)
+        await run_periodically("housekeeping", self.keep_house, EXPIRY_INTERVAL_S)
+
+    async def keep_house(self) -> None:
+        """One round: what has expired, and every ten minutes what was left behind."""
+        async with self.db.system_transaction() as session:
+            await delete_expired(session)
+        if time.monotonic() >= self._clean_at:
+            self._clean_at = time.monotonic() + _CLEANUP_INTERVAL_S
+            await remove_expired(self.db, self.storage)
+            await remove_orphans(self.db, self.storage)

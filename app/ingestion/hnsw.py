@@ -3,14 +3,14 @@
 Keeping the index makes every insert slower, so a partition has none until then.
 """
 
-import asyncio
+from functools import partial
 
 import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 from sqlalchemy.pool import NullPool
 
+from app.core.periodic import run_periodically
 from app.models.documents import EXACT_SCAN_MAX_CHUNKS
 
 log = structlog.get_logger(__name__)
@@ -18,8 +18,12 @@ log = structlog.get_logger(__name__)
 CHECK_INTERVAL_S = 60.0
 # What pgvector can index of a halfvec.
 _MAX_DIMENSIONS = 4_000
+# Denser than pgvector's own 16 and 64. With `hnsw.ef_search` 200, 300 and 400 those found 0.977,
+# 0.983 and 0.973 of the nearest ten in 6, 8 and 11 ms of CPU, this 0.997, 0.990 and 0.999 in 9, 12
+# and 17 (`bench.recall`). Building takes about twice as long, and so does each insert.
+_GRAPH = "WITH (m = 24, ef_construction = 128)"
 
-_LOCK = text("SELECT pg_try_advisory_lock(7330402110)")
+_LOCK = text("SELECT pg_try_advisory_lock(7330402113)")
 # Documents are few: they tell which organizations are worth counting in a partition.
 _DUE = text("""
     WITH large AS MATERIALIZED (
@@ -42,12 +46,7 @@ _DUE = text("""
 
 async def run_index_builder(database_url: str) -> None:
     """Build what is due, every minute until cancelled. A database that is away is waited for."""
-    while True:
-        try:
-            await build_due_indexes(database_url)
-        except (SQLAlchemyError, OSError) as error:
-            log.warning("hnsw_build_failed", error=type(error).__name__)
-        await asyncio.sleep(CHECK_INTERVAL_S)
+    await run_periodically("hnsw_build", partial(build_due_indexes, database_url), CHECK_INTERVAL_S)
 
 
 async def build_due_indexes(
@@ -78,14 +77,15 @@ async def _build(connection: AsyncConnection, space_id: int, dimensions: int) ->
     table = f"chunk_embeddings_{int(space_id)}"
     index = f"{table}_hnsw"
     log.info("hnsw_build_started", index=index)
+    # A graph that fits is built many times faster; of 200,000 vectors of 384 it takes some 350 MB.
     # Parallel workers would share memory that a container has little of.
     for statement in (
-        "SET maintenance_work_mem = '256MB'",
+        "SET maintenance_work_mem = '512MB'",
         "SET max_parallel_maintenance_workers = 0",
         f"DROP INDEX CONCURRENTLY IF EXISTS {index}",
         # The operator class of <#>, by which retrieval orders.
         f"CREATE INDEX CONCURRENTLY {index} ON {table}"
-        f" USING hnsw ((embedding::halfvec({int(dimensions)})) halfvec_ip_ops)",
+        f" USING hnsw ((embedding::halfvec({int(dimensions)})) halfvec_ip_ops) {_GRAPH}",
     ):
         await connection.execute(text(statement))
     log.info("hnsw_build_finished", index=index)

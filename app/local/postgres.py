@@ -46,7 +46,8 @@ OPTIONS: Mapping[str, str] = {
     "log_line_prefix": "%m [%p] ",
     # For a machine with two cores and a few GB that it shares with everything else.
     "max_connections": "60",
-    "shared_buffers": "128MB",
+    # An HNSW index that does not fit costs three times as much a search.
+    "shared_buffers": "512MB",
     "effective_cache_size": "1GB",
     "work_mem": "16MB",
     "maintenance_work_mem": "128MB",

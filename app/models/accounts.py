@@ -18,7 +18,10 @@ class MemberRole(StrEnum):
 
 
 class User(Timestamped, Base):
-    """A person. `email` is case-folded; raising `token_epoch` ends every access token."""
+    """A person. `email` is case-folded; raising `token_epoch` ends every access token.
+
+    An operator administers the whole deployment, beyond any organization.
+    """
 
     __tablename__ = "users"
 
@@ -27,6 +30,7 @@ class User(Timestamped, Base):
     password_hash: Mapped[str] = mapped_column(Text)
     token_epoch: Mapped[int] = mapped_column(default=0, server_default="0")
     is_active: Mapped[bool] = mapped_column(default=True, server_default="true")
+    is_operator: Mapped[bool] = mapped_column(default=False, server_default="false")
 
 
 class Organization(Timestamped, Base):

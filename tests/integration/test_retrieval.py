@@ -22,10 +22,12 @@ from app.ingestion.hnsw import build_due_indexes
 from app.ingestion.indexing import ensure_space
 from app.llm.base import FloatMatrix, Purpose
 from app.llm.embedder import Embedder
-from app.llm.query_cache import query_key
+from app.llm.embedding_cache import query_key, space_name
+from app.retrieval import dense
 from app.retrieval.base import Candidate
-from app.retrieval.dense import EXACT, USE_HNSW, hnsw_query, search_dense
-from app.retrieval.spaces import SpaceDirectory
+from app.retrieval.dense import USE_HNSW, Plan, scope_of, search_dense
+from app.retrieval.filters import EVERYTHING, Filter
+from app.retrieval.index_status import IndexState, list_indexes
 
 DIMENSIONS = 48
 LARGE, SMALL = 6_000, 200
@@ -125,21 +127,27 @@ async def search(
     db: Database, corpus: Corpus, org_id: UUID, *, seed: int, has_hnsw: bool, **options: Any
 ) -> list[Candidate]:
     async with db.reading(Scope(org_id)) as driver:
-        return await search_dense(
+        nearest = await search_dense(
             driver,
             org_id,
             space_id=corpus.space_id,
             has_hnsw=has_hnsw,
             query=unit_vector(seed),
-            document_ids=options.pop("document_ids", None),
             limit=options.pop("limit", K),
             **options,
         )
+    return nearest.candidates
 
 
 async def explain(driver: asyncpg.Connection, corpus: Corpus, org_id: UUID, statement: str) -> str:
-    values = (org_id, None, corpus.space_id, unit_vector(1), K)
+    values = (org_id, corpus.space_id, unit_vector(1), K)
     return "\n".join(row[0] for row in await driver.fetch(f"EXPLAIN {statement}", *values))
+
+
+async def state_of(db: Database, corpus: Corpus) -> IndexState:
+    async with db.system_transaction() as session:
+        states = {each.space_id: each.state for each in await list_indexes(session)}
+    return states[corpus.space_id]
 
 
 async def test_the_index_is_built_when_an_organization_is_large_enough(
@@ -159,6 +167,10 @@ async def test_the_index_is_built_when_an_organization_is_large_enough(
         text("UPDATE pg_index SET indisvalid = false WHERE indexrelid = to_regclass(:name)"),
         {"name": name},
     )
+    assert await state_of(db, corpus) is IndexState.NONE
+    await owner.execute(text("SELECT pg_advisory_lock(7330402113)"))
+    assert await state_of(db, corpus) is IndexState.BUILDING
+    await owner.execute(text("SELECT pg_advisory_unlock(7330402113)"))
     # Several processes at once: one of them builds.
     built = await asyncio.gather(
         *(build_due_indexes(database_url, threshold=LARGE - 1) for _ in range(4))
@@ -173,13 +185,7 @@ async def test_the_index_is_built_when_an_organization_is_large_enough(
         {"name": name},
     )
     assert "halfvec_ip_ops" in str(definition)  # the operator class of <#>
-    async with db.system_transaction() as session:
-        model = await session.scalar(
-            text("SELECT model FROM embedding_spaces WHERE id = :id"), {"id": corpus.space_id}
-        )
-    space = await SpaceDirectory(db).find("test", str(model), DIMENSIONS)
-    assert space is not None
-    assert space.has_hnsw
+    assert await state_of(db, corpus) is IndexState.READY
 
 
 @pytest.mark.parametrize("mode", ["force_custom_plan", "force_generic_plan"])
@@ -188,15 +194,19 @@ async def test_the_exact_plan_never_takes_the_index_of_vectors(
 ) -> None:
     async with db.reading(Scope(corpus.small)) as driver:
         await driver.execute(f"SET LOCAL plan_cache_mode = {mode}")
-        plan = await explain(driver, corpus, corpus.small, EXACT)
+        plan = await explain(
+            driver, corpus, corpus.small, scope_of(corpus.small, EVERYTHING).exact()
+        )
     assert "hnsw" not in plan, plan
     assert "org_id_document_id_idx" in plan, plan
 
 
 async def test_the_index_of_vectors_serves_the_other_plan(db: Database, corpus: Corpus) -> None:
     async with db.reading(Scope(corpus.large)) as driver:
-        await driver.execute(USE_HNSW)
-        plan = await explain(driver, corpus, corpus.large, hnsw_query(DIMENSIONS))
+        await driver.fetch(USE_HNSW, "100")
+        plan = await explain(
+            driver, corpus, corpus.large, scope_of(corpus.large, EVERYTHING).hnsw(DIMENSIONS)
+        )
         current = await driver.fetchval("SELECT current_user")
     assert current == "footnote_app"
     assert f"chunk_embeddings_{corpus.space_id}_hnsw" in plan, plan
@@ -229,21 +239,23 @@ async def test_a_small_organization_gets_enough_from_the_index_too(
 
 
 async def test_where_the_index_gives_up_the_exact_scan_goes_on(
-    db: Database, corpus: Corpus
+    db: Database, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # As if the small one were a far smaller share of the table.
+    monkeypatch.setattr(dense, "_MAX_EF_SEARCH", 10)
     async with db.reading(Scope(corpus.small)) as driver:
         await driver.execute("SET LOCAL hnsw.max_scan_tuples = 1")
-        candidates = await search_dense(
+        nearest = await search_dense(
             driver,
             corpus.small,
             space_id=corpus.space_id,
             has_hnsw=True,
             query=unit_vector(4),
-            document_ids=None,
             limit=K,
             exact_max_chunks=0,
         )
-    assert len(candidates) == K
+    assert len(nearest.candidates) == K
+    assert nearest.plan is Plan.EXACT
 
 
 async def test_no_plan_crosses_organizations_or_documents(db: Database, corpus: Corpus) -> None:
@@ -253,7 +265,11 @@ async def test_no_plan_crosses_organizations_or_documents(db: Database, corpus: 
         large = await search(db, corpus, corpus.large, **options)
         assert not {c.chunk_id for c in small} & {c.chunk_id for c in large}
         foreign = await search(
-            db, corpus, corpus.small, document_ids=[corpus.large_document], **options
+            db,
+            corpus,
+            corpus.small,
+            wanted=Filter(document_ids=(corpus.large_document,)),
+            **options,
         )
         assert foreign == []
 
@@ -265,6 +281,7 @@ class CountingEmbedding:
     """An embedding model whose vectors tell which texts it was given."""
 
     name = "counting"
+    endpoint = ""
     max_input_tokens = 512
     max_batch = 8
     tokenizer: Any = None
@@ -280,6 +297,10 @@ class CountingEmbedding:
     async def aclose(self) -> None: ...
 
 
+def counting_space(model: str) -> str:
+    return space_name("counting", model, endpoint="", dimensions=None)
+
+
 async def test_a_query_is_cached_for_one_organization_and_one_model(redis_url: str) -> None:
     redis = Redis.from_url(redis_url)
     first, second = CountingEmbedding("a"), CountingEmbedding("b")
@@ -292,13 +313,16 @@ async def test_a_query_is_cached_for_one_organization_and_one_model(redis_url: s
     # Once for each organization and model, and not again.
     assert len(first.texts) == len(second.texts) == 2
     keys = {
-        query_key(org, f"counting/{m}", "the same question") for org in (mine, yours) for m in "ab"
+        query_key(org, counting_space(model), "the same question")
+        for org in (mine, yours)
+        for model in "ab"
     }
     assert len(keys) == 4
     assert [await redis.exists(key) for key in keys] == [1] * 4
     assert all("question" not in key for key in keys)
     # Another query's value under this key is a miss.
-    await redis.set(query_key(mine, "counting/a", "x"), await redis.get(min(keys)) or b"")
+    damaged = query_key(mine, counting_space("a"), "x")
+    await redis.set(damaged, await redis.get(min(keys)) or b"")
     await embedders[0].embed_query(mine, "x")
     assert first.texts[-1] == "x"
     await redis.aclose()

@@ -1,10 +1,12 @@
 """Row-level security with the real roles, before any feature stands on it."""
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from uuid import UUID, uuid4
 
+import asyncpg
 import numpy as np
 import pytest
 from sqlalchemy import text
@@ -142,6 +144,57 @@ async def test_a_pooled_connection_forgets_its_tenant(db: Database) -> None:
         assert set(await session.scalars(text("SELECT org_id FROM documents"))) == {b.org_id}
 
 
+async def test_a_reading_sees_one_tenant_and_writes_nothing(db: Database) -> None:
+    mine, yours = await make_tenant(db), await make_tenant(db)
+    count = "SELECT count(*) FROM documents WHERE id = ANY ($1)"
+    both = [mine.document_id, yours.document_id]
+
+    for _ in range(2):  # the second on the same connection
+        async with db.reading(mine) as driver:
+            assert await driver.fetchval(count, both) == 1
+            assert await driver.fetchval("SHOW transaction_isolation") == "repeatable read"
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError):
+        async with db.reading(mine) as driver:
+            await driver.execute("DELETE FROM documents")
+    with pytest.raises(asyncpg.UndefinedTableError):
+        async with db.reading(mine) as driver:
+            await driver.fetchval("SELECT 1 FROM nowhere")
+    # Whatever happened in it, the connection is out of the transaction and has no tenant left.
+    async with db.reading(yours) as driver:
+        assert await driver.fetchval(count, both) == 1
+    async with db._app.connect() as connection:
+        bare = (await connection.get_raw_connection()).driver_connection
+        assert bare is not None
+        assert not bare.is_in_transaction()
+        assert await bare.fetchval(count, both) == 0
+
+
+async def test_a_reading_that_is_cancelled_or_loses_its_connection_leaves_a_usable_pool(
+    db: Database,
+) -> None:
+    tenant = await make_tenant(db)
+    count = "SELECT count(*) FROM documents"
+
+    is_reading = asyncio.Event()
+
+    async def read(seconds: float) -> int:
+        async with db.reading(tenant) as driver:
+            is_reading.set()
+            await driver.fetchval("SELECT pg_sleep($1)", seconds)
+            return int(await driver.fetchval(count))
+
+    reading = asyncio.create_task(read(30))
+    await is_reading.wait()  # it goes on until it has sent its query
+    reading.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await reading
+    assert await read(0) == 1
+
+    async with db.reading(tenant) as driver:
+        driver.terminate()
+    assert await read(0) == 1
+
+
 async def test_a_tenant_cannot_write_for_another(db: Database) -> None:
     a, b = await make_tenant(db), await make_tenant(db)
     statements = [
@@ -232,11 +285,18 @@ async def test_full_text_search_uses_its_index_and_stays_in_its_organization(
     db: Database, database_url: str
 ) -> None:
     a, b = await make_tenant(db), await make_tenant(db)
-    search = text("SELECT chunk_id FROM search_chunks_fulltext(:org, NULL, 'the zebra', 10)")
+    search = text(
+        "SELECT chunk_id FROM search_chunks_fulltext("
+        ":org, NULL, NULL, NULL, '{zebra}', '{1}', '{1}', 10, :extra)"
+    )
+    async with db.transaction(b) as session:
+        foreign = list(await session.scalars(text("SELECT id FROM chunks")))
     async with db.transaction(a) as session:
-        assert len((await session.execute(search, {"org": a.org_id})).all()) == 1
+        mine = (await session.execute(search, {"org": a.org_id, "extra": foreign})).all()
+        assert len(mine) == 1
         # The function runs as the owner, and still refuses another organization.
-        assert (await session.execute(search, {"org": b.org_id})).all() == []
+        for extra in ([], foreign):
+            assert (await session.execute(search, {"org": b.org_id, "extra": extra})).all() == []
 
     engine = create_async_engine(database_url)
     async with engine.connect() as connection:
@@ -249,17 +309,29 @@ async def test_full_text_search_uses_its_index_and_stays_in_its_organization(
         query = body.partition("RETURN QUERY")[2].partition(";")[0]
         for name, value in {
             "here": f"'org{a.org_id.hex}'::tsquery",
+            "rare_words": "ARRAY['quagga']::tsquery[]",
+            "rare_weights": "ARRAY[1.0]::double precision[]",
             "words": "ARRAY['quagga']::tsquery[]",
+            "headings": "ARRAY['quagga:A']::tsquery[]",
             "weights": "ARRAY[1.0]::double precision[]",
+            "shares": "ARRAY[1.0]::double precision[]",
+            "average": "1.0",
+            "whole": "1.0",
             "p_documents": "NULL::uuid[]",
+            "p_extra": "'{}'::uuid[]",
+            "p_page_first": "NULL::integer",
+            "p_page_last": "NULL::integer",
             "p_org": f"'{a.org_id}'::uuid",
             "p_limit": "10",
         }.items():
             query = re.sub(rf"\b{name}\b", value, query)
+        await connection.execute(text("SET enable_seqscan = off"))
+        await connection.execute(text("SET enable_indexscan = off"))
         # Rolled back with the connection: other tests count on few rows.
         plan = "\n".join((await connection.scalars(text(f"EXPLAIN {query}"))).all())
     await engine.dispose()
     assert "Bitmap Index Scan on ix_chunks_tsv" in plan, plan
+    assert "on pk_chunks" in plan, plan
 
 
 async def test_a_new_space_is_a_partition_that_nobody_reaches_directly(db: Database) -> None:

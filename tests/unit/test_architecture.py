@@ -1,6 +1,7 @@
 """What import-linter can't say: who may look across organizations, and that jobs have tasks."""
 
 import ast
+import re
 from pathlib import Path
 
 from app.core.jobs import JobName
@@ -15,12 +16,17 @@ MAY_SEE_ALL_ORGANIZATIONS = {
     "app/documents/cleanup.py",  # what has expired, and blobs without a document
     "app/documents/deletion.py",  # purge what was deleted
     "app/documents/housekeeping.py",  # delete what has expired
+    "app/ingestion/embedding_admin.py",  # spaces hold every organization's vectors
+    "app/ingestion/kept_spaces.py",  # which spaces are kept
     "app/ingestion/pipeline.py",  # claim the next document, make an embedding space
     "app/ingestion/recognition.py",  # claim the next pages
+    "app/ingestion/reembedding.py",  # add the vectors that a space lacks
     "app/ingestion/sweep.py",
     "app/retrieval/spaces.py",  # holds no tenant's data
+    "app/retrieval/recall.py",  # which organizations to measure; each is asked as itself
     "app/routers/auth.py",  # sign-in
     "app/routers/health.py",
+    "app/routers/index_admin.py",  # sizes of all of them, for operators
 }
 
 
@@ -46,3 +52,14 @@ def test_every_module_says_what_it_is_for() -> None:
     for package in ("app", "worker", "bench"):
         for path in (ROOT / package).rglob("*.py"):
             assert ast.get_docstring(ast.parse(path.read_text())), path
+
+
+def test_every_advisory_lock_has_a_key_of_its_own() -> None:
+    """Two things under one key would wait for each other, for as long as an index is built."""
+    keys = [
+        key
+        for path in sorted((ROOT / "app").rglob("*.py"))
+        for key in re.findall(r"advisory\w*lock\((\d+)\)", path.read_text())
+    ]
+    assert len(keys) >= 6
+    assert len(keys) == len(set(keys)), keys
