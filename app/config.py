@@ -5,8 +5,8 @@ import secrets
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Self
-from urllib.parse import parse_qsl, urlencode
+from typing import Literal, Self
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -63,6 +63,12 @@ class Settings(BaseSettings):
     default_model: str = ""
     embedding_model: str = LOCAL_EMBEDDING_MODEL
     query_cache_ttl_s: int = Field(default=3600, ge=0)
+    query_rewriting: bool = True
+    reranker: Literal["", "http", "llm"] = ""
+    rerank_url: str = ""
+    rerank_model: str = ""
+    rerank_api_key: SecretStr = SecretStr("")
+    rerank_timeout_s: float | None = Field(default=None, gt=0, le=30)
 
     max_upload_mb: int = Field(default=256, ge=1, le=10_240)
     profile_requests: bool = False
@@ -80,6 +86,23 @@ class Settings(BaseSettings):
         named = [("ssl" if name == "sslmode" else name, value) for name, value in parse_qsl(query)]
         options = urlencode([pair for pair in named if pair[0] in _DATABASE_OPTIONS], safe="/:")
         return f"{_DATABASE_SCHEME}://{address}" + (f"?{options}" if options else "")
+
+    @field_validator("rerank_url")
+    @classmethod
+    def _check_rerank_url(cls, url: str) -> str:
+        address = urlsplit(url.strip())
+        if url.strip() and (address.scheme not in ("http", "https") or not address.hostname):
+            raise ValueError("it must be the whole address, like http://127.0.0.1:8080/rerank")
+        return url.strip()
+
+    @model_validator(mode="after")
+    def _refuse_reranker_without_address(self) -> Self:
+        if self.reranker == "http" and not self.rerank_url:
+            raise ValueError(
+                "RERANKER is http, but RERANK_URL is empty: set the address of the server, "
+                "like http://127.0.0.1:8080/rerank"
+            )
+        return self
 
     @model_validator(mode="after")
     def _refuse_weak_secrets(self) -> Self:

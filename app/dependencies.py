@@ -165,8 +165,18 @@ async def authorize_writer(caller: Caller) -> Principal:
 Writer = Annotated[Principal, Depends(authorize_writer)]
 
 
+async def authorize_operator(caller: Caller) -> Principal:
+    """Return who calls. Raises PermissionDenied for who does not operate this deployment."""
+    if not caller.is_operator:
+        raise PermissionDenied("Only an operator of this deployment may do this.")
+    return caller
+
+
+Operator = Annotated[Principal, Depends(authorize_operator)]
+
+
 async def get_retriever(resources: ResourcesDep) -> Retriever:
-    return Retriever(resources.db, resources.embedder, resources.models.embedding, resources.spaces)
+    return Retriever(resources.db, resources.spaces, resources.rewriter, resources.reranker)
 
 
 async def get_answerer(

@@ -15,10 +15,13 @@ from app.core.sealing import Sealer
 from app.core.security import PasswordHasher
 from app.core.storage import BlobStore
 from app.documents.feed import ProgressFeed
+from app.ingestion.kept_spaces import KeptSpaces
 from app.ingestion.ocr import OcrEngine, find_ocr_engine
 from app.ingestion.pipeline import Ingester
-from app.llm.embedder import Embedder
+from app.llm.embedders import Embedders
 from app.llm.registry import Models, open_models
+from app.llm.rerankers import Reranker, open_reranker
+from app.retrieval.condense import QueryRewriter, make_rewriter
 from app.retrieval.spaces import SpaceDirectory
 
 
@@ -33,10 +36,12 @@ class Resources:
     storage: BlobStore
     sealer: Sealer
     models: Models
-    embedder: Embedder
+    embedders: Embedders
     passwords: PasswordHasher
     principals: PrincipalResolver
     spaces: SpaceDirectory
+    rewriter: QueryRewriter
+    reranker: Reranker | None
     progress: ProgressFeed
     ocr: OcrEngine | None
 
@@ -54,6 +59,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         redis = open_redis(settings.redis_url)
         stack.push_async_callback(redis.aclose)
         models = await stack.enter_async_context(open_models(settings))
+        embedders = Embedders(models, redis, cache_ttl_s=settings.query_cache_ttl_s)
         yield Resources(
             settings=settings,
             db=db,
@@ -62,22 +68,26 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             storage=BlobStore(settings.data_dir / "files"),
             sealer=Sealer(settings.signing_key),
             models=models,
-            embedder=Embedder(models.embedding, redis, cache_ttl_s=settings.query_cache_ttl_s),
+            embedders=embedders,
             passwords=PasswordHasher(),
             principals=PrincipalResolver(db, settings.signing_key),
-            spaces=SpaceDirectory(db),
+            spaces=SpaceDirectory(db, embedders),
+            rewriter=make_rewriter(settings, models, redis),
+            reranker=await stack.enter_async_context(open_reranker(settings, models, redis)),
             progress=progress,
             ocr=find_ocr_engine(settings.ocr_languages),
         )
 
 
 def make_ingester(resources: Resources) -> Ingester:
+    embedding = resources.embedders.configured
     return Ingester(
         resources.db,
         resources.storage,
         resources.sealer,
-        resources.embedder,
-        resources.models.embedding,
+        resources.embedders.get(embedding.name, embedding.model),
+        embedding,
+        kept=KeptSpaces(resources.db, resources.embedders),
         has_ocr=resources.ocr is not None,
         per_org=resources.settings.org_documents_in_work,
     )

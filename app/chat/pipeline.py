@@ -33,15 +33,14 @@ from app.llm.base import (
 )
 from app.llm.model_names import EXTRACTIVE, OLLAMA
 from app.llm.registry import Models
-from app.retrieval.base import RankedChunk
+from app.retrieval.base import RankedChunk, RetrievalQuery
+from app.retrieval.filters import EVERYTHING, Filter
 from app.retrieval.pipeline import Retriever
 
 TOP_K = 10
 # Without a model there is no window to fill, and the best row is often not in the best chunks.
 EXTRACTIVE_TOP_K = 30
 EXTRACTIVE_MAX_TOKENS = 15_000
-# Below this cosine the local model's nearest chunk is about something else.
-MIN_SIMILARITY = 0.2
 # Providers that cost nothing; what others cost is unknown until there are prices.
 _FREE_PROVIDERS = frozenset({EXTRACTIVE, OLLAMA})
 
@@ -55,7 +54,7 @@ class Question:
     temperature: float
     max_tokens: int
     use_rag: bool
-    document_ids: tuple[UUID, ...]
+    filter: Filter = EVERYTHING
 
     @property
     def text(self) -> str:
@@ -91,16 +90,23 @@ class Answerer:
         started = time.monotonic()
         provider, model = await self.models.resolve(question.model)
         sources: list[tuple[Source, RankedChunk]] = []
+        asked, fits_documents = "", True
         if question.use_rag:
             is_extractive = provider.name == EXTRACTIVE
-            chunks = await self.retriever.retrieve(
+            found = await self.retriever.retrieve(
                 scope,
-                question.text,
-                top_k=EXTRACTIVE_TOP_K if is_extractive else TOP_K,
-                document_ids=question.document_ids,
+                RetrievalQuery(
+                    question.text,
+                    EXTRACTIVE_TOP_K if is_extractive else TOP_K,
+                    question.filter,
+                    question.messages[:-1],
+                    question.model,
+                    may_expand=True,
+                ),
             )
+            asked, fits_documents = found.question, found.is_answerable
             max_tokens = EXTRACTIVE_MAX_TOKENS if is_extractive else SOURCES_MAX_TOKENS
-            sources = number_sources(chunks, max_tokens=max_tokens)
+            sources = number_sources(found.chunks, max_tokens=max_tokens)
         request = ChatRequest(
             model=model,
             messages=build_messages(
@@ -111,7 +117,7 @@ class Answerer:
             ),
             temperature=question.temperature,
             max_tokens=question.max_tokens,
-            question=question.text if question.use_rag else "",
+            question=asked,
             sources=tuple(source for source, _ in sources),
         )
         return Prepared(
@@ -121,7 +127,7 @@ class Answerer:
             model_id=f"{provider.name}/{model}",
             request=request,
             sources=tuple(sources),
-            fits_documents=not question.use_rag or _is_relevant(sources),
+            fits_documents=fits_documents,
             started=started,
         )
 
@@ -237,13 +243,6 @@ def _infos(sources: Sequence[tuple[Source, RankedChunk]]) -> tuple[SourceInfo, .
             chunk.score,
         )
         for source, chunk in sources
-    )
-
-
-def _is_relevant(sources: Sequence[tuple[Source, RankedChunk]]) -> bool:
-    """Whether any chunk is near the question. Chunks without a vector have matched its words."""
-    return any(
-        chunk.similarity is None or chunk.similarity >= MIN_SIMILARITY for _, chunk in sources
     )
 
 

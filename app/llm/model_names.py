@@ -23,6 +23,7 @@ def check_models(settings: Settings) -> None:
     """Raise ModelsMisconfigured for names that no installation or no key here can serve."""
     check_embedding_model(settings)
     check_default_model(settings)
+    check_rerank_model(settings)
 
 
 def check_embedding_model(settings: Settings) -> None:
@@ -45,15 +46,21 @@ def check_embedding_model(settings: Settings) -> None:
 
 
 def check_default_model(settings: Settings) -> None:
-    """Raise ModelsMisconfigured if DEFAULT_MODEL names a provider that there is not.
+    """Raise ModelsMisconfigured if DEFAULT_MODEL names a provider that there is not."""
+    _check_chat_model("DEFAULT_MODEL", settings.default_model)
 
-    A bare name passes: which provider has it shows when it is used.
-    """
-    provider, slash, model = settings.default_model.partition("/")
+
+def check_rerank_model(settings: Settings) -> None:
+    """Raise ModelsMisconfigured if a reranker by chat model names a provider that there is not."""
+    if settings.reranker == "llm":
+        _check_chat_model("RERANK_MODEL", settings.rerank_model)
+
+
+def _check_chat_model(setting: str, model_id: str) -> None:
+    """A bare name passes: which provider has it shows when it is used."""
+    provider, slash, model = model_id.partition("/")
     if slash and (provider not in CHAT_PROVIDERS or not model):
-        raise ModelsMisconfigured(
-            _describe("DEFAULT_MODEL", settings.default_model, CHAT_PROVIDERS)
-        )
+        raise ModelsMisconfigured(_describe(setting, model_id, CHAT_PROVIDERS))
 
 
 def _describe(setting: str, model_id: str, providers: Sequence[str]) -> str:

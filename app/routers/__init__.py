@@ -8,7 +8,9 @@ from app.routers import (
     deletions,
     document_events,
     documents,
+    embedding_spaces,
     health,
+    index_admin,
     inspection,
     resumable,
     search,
@@ -27,5 +29,7 @@ ROUTERS: dict[str, APIRouter] = {
     "deletions": deletions.router,
     "search": search.router,
     "chat": chat.router,
+    "embedding_spaces": embedding_spaces.router,
+    "index_admin": index_admin.router,
     "health": health.router,
 }

@@ -68,7 +68,13 @@ async def register(body: Credentials, resources: ResourcesDep) -> Tokens:
     email = users.normalize_email(body.email)
     password_hash = await resources.passwords.hash(normalize_password(body.password))
     async with resources.db.system_transaction() as session:
-        account = await users.register(session, email=email, password_hash=password_hash)
+        account = await users.register(
+            session,
+            email=email,
+            password_hash=password_hash,
+            # A laptop has one user, and nobody there reads about a command first.
+            first_is_operator=not resources.settings.is_production,
+        )
         return await _sign_in(resources, session, account)
 
 

@@ -21,6 +21,7 @@ from app.dependencies import Caller, ResourcesDep, get_answerer, get_stream_timi
 from app.documents.library import check_all_exist
 from app.llm.base import Message, Role
 from app.resources import Resources
+from app.routers.search_filters import FilterFields
 
 router = APIRouter(prefix="/api/v1/chat", tags=["chat"])
 
@@ -41,10 +42,8 @@ class ChatMessage(BaseModel):
     content: Annotated[AnyText, AfterValidator(_not_blank)] = Field(min_length=1, max_length=10_000)
 
 
-class ChatRequest(BaseModel):
+class ChatRequest(FilterFields):
     """The last message must be the user's: it is what is asked."""
-
-    model_config = ConfigDict(extra="forbid")
 
     messages: list[ChatMessage] = Field(min_length=1, max_length=200)
     model: str | None = Field(
@@ -54,9 +53,6 @@ class ChatRequest(BaseModel):
     max_tokens: int = Field(default=1024, ge=1, le=4096)
     stream: bool = False
     use_rag: bool = True
-    document_ids: list[UUID] = Field(
-        default_factory=list, max_length=1_000, description="Empty means all documents."
-    )
 
     @field_validator("messages")
     @classmethod
@@ -153,7 +149,7 @@ async def _prepare(
         temperature=body.temperature,
         max_tokens=body.max_tokens,
         use_rag=body.use_rag,
-        document_ids=tuple(body.document_ids),
+        filter=body.to_filter(),
     )
     return await answerer.prepare(caller, question)
 

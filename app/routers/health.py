@@ -9,7 +9,7 @@ from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.core.errors import NotFound
+from app.core.errors import NotFound, ProviderError
 from app.core.metrics import render_metrics
 from app.core.redis import REDIS_ERRORS, WORKER_HEARTBEAT_KEY
 from app.dependencies import ResourcesDep
@@ -59,6 +59,7 @@ async def ready(resources: ResourcesDep, response: Response) -> Readiness:
         response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
         response.headers["Retry-After"] = "5"
         return Readiness(status="unavailable", checks=checks)
+    checks["embedding_model"] = await _check_embedding_model(resources)
     is_fine = all(state in ("ok", "unconfigured") for state in checks.values())
     return Readiness(status="ready" if is_fine else "degraded", checks=checks)
 
@@ -75,6 +76,17 @@ async def _check_database(resources: Resources) -> str:
             await session.execute(text("SELECT 1"))
     except (SQLAlchemyError, OSError):
         return "down"
+    return "ok"
+
+
+async def _check_embedding_model(resources: Resources) -> str:
+    """Say whether the model that documents are embedded with can be used with these settings."""
+    try:
+        resources.spaces.get_embedder(await resources.spaces.find_live())
+    except ProviderError:
+        return "unusable"
+    except (SQLAlchemyError, OSError):
+        return "unknown"
     return "ok"
 
 

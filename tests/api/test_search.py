@@ -61,7 +61,7 @@ async def test_results_are_what_the_contract_says(person: Person, ingester: Inge
     assert best["filename"] == "Turbines.txt"
     assert best["text"] == SECTIONS[0][1]
     assert (best["chunk_index"], best["page_start"], best["page_end"]) == (0, 1, 1)
-    assert best["score"] == 1.0  # first by vector and by words
+    assert best["score"] > 0.9 > results[1]["score"]  # first by vector and by words
 
 
 @pytest.mark.parametrize("top_k", [1, 2, 3, 4])

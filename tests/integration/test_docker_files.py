@@ -21,7 +21,7 @@ from redis import Redis
 from ruamel.yaml import YAML
 
 from app.config import Settings
-from app.core.jobs import JobName
+from app.core.jobs import JobName, queue_of
 from app.core.redis import WORKER_HEARTBEAT_KEY
 
 ROOT = Path(__file__).parents[2]
@@ -276,7 +276,8 @@ def test_compose_builds_the_image_with_the_languages_that_the_workers_read() -> 
 
 def test_one_worker_or_another_takes_each_queue() -> None:
     queues = [services()[name]["environment"]["WORKER_QUEUES"].split(",") for name in WORKERS]
-    assert sorted(queue for taken in queues for queue in taken) == sorted(JobName)
+    taken = sorted(queue for names in queues for queue in names)
+    assert taken == sorted({queue_of(job) for job in JobName})
 
 
 def test_the_builder_is_sent_what_is_copied_and_nothing_else() -> None:

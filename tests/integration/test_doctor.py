@@ -1,8 +1,12 @@
 """The doctor, on a database of one's own and on text recognition."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
 
 from app.config import Settings
 from app.local.doctor import Finding, Verdict, check_all
@@ -37,6 +41,31 @@ def test_a_wrong_password_and_a_closed_port_are_failures(database_url: str) -> N
         found = postgres_finding(url)
         assert found.verdict is Verdict.FAIL
         assert "cannot be reached" in found.detail
+
+
+def test_a_model_that_is_set_but_not_live_is_told_with_what_to_do(database_url: str) -> None:
+    async def make_live(model: str) -> None:
+        engine = create_async_engine(database_url, poolclass=NullPool)
+        async with engine.begin() as connection:
+            await connection.execute(text("DELETE FROM embedding_rollout"))
+            await connection.execute(
+                text(
+                    "INSERT INTO embedding_rollout (live_id)"
+                    " SELECT ensure_embedding_space('local', :model, 384)"
+                ),
+                {"model": model},
+            )
+        await engine.dispose()
+
+    settings = Settings(_env_file=None, database_url=database_url, ollama_base_url=NOWHERE)
+    asyncio.run(make_live("another"))
+    try:
+        found = finding("embeddings", settings)
+    finally:
+        asyncio.run(make_live("all-MiniLM-L6-v2"))
+    assert found.verdict is Verdict.WARN
+    assert "python -m app reembed start local/all-MiniLM-L6-v2" in found.remedy
+    assert finding("embeddings", settings).verdict is Verdict.OK
 
 
 def install_tesseract(folder: Path, monkeypatch: pytest.MonkeyPatch, *languages: str) -> None:

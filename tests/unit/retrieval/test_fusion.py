@@ -1,57 +1,74 @@
-"""Reciprocal rank fusion."""
-
+from itertools import pairwise
 from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.retrieval.base import Candidate
-from app.retrieval.fusion import RRF_K, fuse
+from app.retrieval.fusion import (
+    KNOWN_LANGUAGE,
+    OTHER_LANGUAGE,
+    Calibration,
+    Evidence,
+    answerability,
+    fuse,
+)
 
-A, B, C = (UUID(int=n) for n in (1, 2, 3))
-EQUAL = {"dense": 1.0, "fulltext": 1.0}
-RANKINGS = st.lists(st.integers(0, 80).map(lambda n: UUID(int=n)), unique=True, max_size=60)
-
-
-def ranking(*chunk_ids: UUID) -> list[Candidate]:
-    """The stages' own scores are on scales of their own and must not matter."""
-    return [Candidate(chunk_id, 1000.0 - 7 * n) for n, chunk_id in enumerate(chunk_ids)]
-
-
-def test_first_in_every_ranking_scores_one() -> None:
-    fused = fuse({"dense": ranking(A, B), "fulltext": ranking(A, C)}, EQUAL)
-    assert fused[0] == Candidate(A, 1.0)
-    assert [candidate.chunk_id for candidate in fused] == [A, B, C]  # a tie goes by the id
-
-
-def test_found_twice_beats_found_first_once() -> None:
-    fused = fuse({"dense": ranking(A, B), "fulltext": ranking(C, B)}, EQUAL)
-    assert fused[0].chunk_id == B
-    assert fused[0].score == (2 / (RRF_K + 2)) / (2 / (RRF_K + 1))
+CALIBRATIONS = pytest.mark.parametrize("calibration", [KNOWN_LANGUAGE, OTHER_LANGUAGE])
+EVIDENCE = st.builds(
+    Evidence,
+    st.uuids(),
+    st.floats(-1, 1),
+    st.floats(0, 2.5),
+)
 
 
-def test_weights_decide_between_stages() -> None:
-    rankings = {"dense": ranking(A), "fulltext": ranking(B)}
-    assert fuse(rankings, {"dense": 1.0, "fulltext": 3.0})[0].chunk_id == B
+def evidence(number: int, similarity: float, fulltext: float) -> Evidence:
+    return Evidence(UUID(int=number), similarity, fulltext)
 
 
-def test_a_stage_that_found_nothing_changes_no_order() -> None:
-    alone = fuse({"dense": ranking(C, A, B)}, EQUAL)
-    assert alone[0].score == 1.0
-    beside = fuse({"dense": ranking(C, A, B), "fulltext": []}, EQUAL)
-    assert [c.chunk_id for c in alone] == [c.chunk_id for c in beside] == [C, A, B]
-
-
-def test_no_candidates() -> None:
-    assert fuse({"dense": [], "fulltext": []}, EQUAL) == []
-
-
-@given(dense=RANKINGS, fulltext=RANKINGS)
-def test_every_candidate_once_with_falling_scores_within_one(
-    dense: list[UUID], fulltext: list[UUID]
+@CALIBRATIONS
+@given(items=st.lists(EVIDENCE, max_size=30, unique_by=lambda item: item.chunk_id))
+def test_each_chunk_comes_once_with_probabilities_that_fall(
+    calibration: Calibration, items: list[Evidence]
 ) -> None:
-    fused = fuse({"dense": ranking(*dense), "fulltext": ranking(*fulltext)}, EQUAL)
-    assert sorted(c.chunk_id for c in fused) == sorted({*dense, *fulltext})
-    scores = [c.score for c in fused]
-    assert scores == sorted(scores, reverse=True)
-    assert all(0 < score <= 1 for score in scores)
+    ranked = fuse(items, calibration)
+    assert {c.chunk_id for c in ranked} == {item.chunk_id for item in items}
+    assert all(0 <= c.score <= 1 for c in ranked)
+    assert all(better.score >= worse.score for better, worse in pairwise(ranked))
+
+
+def test_a_chunk_that_both_stages_know_beats_those_of_one() -> None:
+    ranked = fuse(
+        [evidence(1, 0.6, 0.0), evidence(2, 0.5, 0.8), evidence(3, 0.1, 0.9)], KNOWN_LANGUAGE
+    )
+    assert ranked[0].chunk_id.int == 2
+
+
+def test_vectors_hardly_count_in_a_language_that_their_model_does_not_know() -> None:
+    items = [evidence(1, 0.9, 0.3), evidence(2, 0.3, 0.6)]
+    assert fuse(items, KNOWN_LANGUAGE)[0].chunk_id.int == 1
+    assert fuse(items, OTHER_LANGUAGE)[0].chunk_id.int == 2
+
+
+def test_a_best_chunk_with_a_rival_is_less_probable() -> None:
+    alone = fuse([evidence(1, 0.6, 0.6), evidence(2, 0.1, 0.0)], KNOWN_LANGUAGE)
+    contested = fuse([evidence(1, 0.6, 0.6), evidence(2, 0.6, 0.59)], KNOWN_LANGUAGE)
+    assert alone[0].score > contested[0].score
+
+
+def test_equals_are_ordered_by_id_and_equally_probable() -> None:
+    ranked = fuse([evidence(2, 0.5, 0.5), evidence(1, 0.5, 0.5)], KNOWN_LANGUAGE)
+    assert [c.chunk_id.int for c in ranked] == [1, 2]
+    assert ranked[0].score == ranked[1].score
+
+
+def test_without_chunks_nothing_is_answerable() -> None:
+    assert fuse([], KNOWN_LANGUAGE) == []
+    assert answerability(None, KNOWN_LANGUAGE) == 0.0
+
+
+def test_a_near_chunk_is_answerable_and_a_far_one_is_not() -> None:
+    threshold = KNOWN_LANGUAGE.min_answerability
+    assert answerability(evidence(1, 0.65, 0.7), KNOWN_LANGUAGE) > threshold
+    assert answerability(evidence(1, 0.15, 0.2), KNOWN_LANGUAGE) < threshold

@@ -1,0 +1,82 @@
+"""Candidates -> what is known of them, and the chunks themselves."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import asyncpg
+import numpy as np
+from numpy.typing import NDArray
+
+from app.models.spans import unflatten_spans
+from app.retrieval.base import Candidate, RankedChunk
+
+# The file name is the one that goes with the chunks.
+_FACTS = """
+    SELECT c.id, c.document_id, d.ready_filename AS filename, c.ordinal, c.page_start, c.page_end,
+           -(e.embedding <#> $4::halfvec) AS similarity
+    FROM chunks c
+    JOIN documents d ON d.org_id = c.org_id AND d.id = c.document_id
+    LEFT JOIN chunk_embeddings e
+        ON e.space_id = $3 AND e.org_id = c.org_id AND e.chunk_id = c.id
+    WHERE c.org_id = $1 AND c.id = ANY ($2)
+"""
+_CHUNKS = """
+    SELECT id, text, spans, heading FROM chunks WHERE org_id = $1 AND id = ANY ($2)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """Where a chunk stands. `similarity` is its cosine to the question, None without a vector."""
+
+    document_id: UUID
+    filename: str
+    ordinal: int
+    page_start: int
+    page_end: int
+    similarity: float | None
+
+
+async def load_facts(
+    driver: asyncpg.Connection,
+    org_id: UUID,
+    chunk_ids: Collection[UUID],
+    *,
+    space_id: int | None,
+    vector: NDArray[np.float32],
+) -> dict[UUID, Fact]:
+    """Return the facts of each chunk that is there. `vector` is a unit vector of the space."""
+    rows = await driver.fetch(_FACTS, org_id, list(chunk_ids), space_id, vector)
+    return {row[0]: Fact(*row[1:]) for row in map(tuple, rows)}
+
+
+async def load_chunks(
+    driver: asyncpg.Connection,
+    org_id: UUID,
+    ranking: Sequence[Candidate],
+    facts: Mapping[UUID, Fact],
+) -> list[RankedChunk]:
+    """Return the chunks of a ranking in its order, with its scores."""
+    if not ranking:
+        return []
+    rows = await driver.fetch(_CHUNKS, org_id, [candidate.chunk_id for candidate in ranking])
+    by_id = {row["id"]: row for row in rows}
+    return [
+        _to_chunk(by_id[candidate.chunk_id], facts[candidate.chunk_id], candidate.score)
+        for candidate in ranking
+    ]
+
+
+def _to_chunk(row: asyncpg.Record, fact: Fact, score: float) -> RankedChunk:
+    return RankedChunk(
+        chunk_id=row["id"],
+        document_id=fact.document_id,
+        filename=fact.filename,
+        ordinal=fact.ordinal,
+        text=row["text"],
+        spans=unflatten_spans(row["spans"]),
+        heading=row["heading"],
+        score=score,
+        similarity=fact.similarity,
+    )
