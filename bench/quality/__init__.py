@@ -1,0 +1,1 @@
+"""How often retrieval finds what answers the question: `python -m bench.quality --help`."""
