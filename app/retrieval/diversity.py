@@ -1,7 +1,7 @@
 """Which of the ranked chunks are worth a place: not four of one page, not the same text twice."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -23,20 +23,20 @@ class Choice:
     is_diverse: bool
 
 
-def choose(ranked: Sequence[RankedChunk], top_k: int) -> Choice:
+def choose(ranked: Sequence[RankedChunk], top_k: int, places: Mapping[UUID, Hashable]) -> Choice:
     """Choose `top_k` of the ranked chunks, in their order.
 
-    At most MAX_CHUNKS_PER_PAGE begin on one page, and near-duplicates of a better chunk are left
-    out, as long as there are other chunks to fill the places.
+    At most MAX_CHUNKS_PER_PAGE are of one page, which `places` tells, and near-duplicates of a
+    better chunk are left out, as long as there are other chunks to fill the places.
     """
     chosen: list[RankedChunk] = []
     cuts: dict[UUID, Cut] = {}
-    pages: Counter[tuple[UUID, int]] = Counter()
+    pages: Counter[Hashable] = Counter()
     words: list[frozenset[str]] = []
     for chunk in ranked:
         if len(chosen) == top_k:
             break
-        page = (chunk.document_id, chunk.page_start)
+        page = places[chunk.chunk_id]
         if pages[page] == MAX_CHUNKS_PER_PAGE:
             cuts[chunk.chunk_id] = Cut.SAME_PAGE
             continue
@@ -51,8 +51,8 @@ def choose(ranked: Sequence[RankedChunk], top_k: int) -> Choice:
     for chunk in list(_second_choice(ranked, cuts, top_k - len(chosen))):
         chosen.append(chunk)
         del cuts[chunk.chunk_id]
-    places = {chunk.chunk_id: place for place, chunk in enumerate(ranked)}
-    chosen.sort(key=lambda chunk: places[chunk.chunk_id])
+    ranks = {chunk.chunk_id: rank for rank, chunk in enumerate(ranked)}
+    chosen.sort(key=lambda chunk: ranks[chunk.chunk_id])
     return Choice(chosen, cuts, is_diverse)
 
 

@@ -132,11 +132,16 @@ _COMPILED = tuple(
 )
 
 _SENTENCE_END = re.compile(r"(?<=[.?!])\s+")
-# Sentences that say how to answer, not what is asked.
+# Sentences that say who asks and how to answer. Before the question: "Assume that you are …".
+_SETTING = re.compile(
+    r"(?:answer (?:in|using|with)\b|(?:assume|imagine) (?:that )?you\b|you are an?\b)",
+    re.IGNORECASE,
+)
+# Behind it also: "If that is no useful metric, then state that." Before it the same words may be
+# what is asked: "Please explain the deductible."
 _INSTRUCTION = re.compile(
-    r"(?:please (?:answer|be|explain|give|keep|note|respond|state|then)\b"
-    r"|(?:answer (?:in|using|with)|respond|think step|you are an?)\b"
-    r"|give (?:a |the |your )?(?:answer|response)\b|(?:assume|imagine) (?:that )?you\b"
+    rf"(?:{_SETTING.pattern}|please (?:answer|be|explain|give|keep|note|respond|state|then)\b"
+    r"|(?:respond|think step)\b|give (?:a |the |your )?(?:answer|response)\b"
     r"|if\b.*\b(?:explain|say|state)\b|(?:be|keep it) (?:brief|concise|short)\b)",
     re.IGNORECASE | re.DOTALL,
 )
@@ -157,11 +162,14 @@ def expand_question(question: str) -> ExpandedQuestion:
     phrases = dict.fromkeys(
         phrase for pattern, phrases in _COMPILED if pattern.search(question) for phrase in phrases
     )
-    core = " ".join(_without_instructions(question)).strip()
-    return ExpandedQuestion(core or question, tuple(phrases))
+    core = " ".join(_without_instructions(question))
+    # What is left without a question mark may be the pleasantries.
+    return ExpandedQuestion(core if "?" in core else question, tuple(phrases))
 
 
 def _without_instructions(question: str) -> Iterator[str]:
+    is_asked = False
     for sentence in _SENTENCE_END.split(question):
-        if not _INSTRUCTION.match(sentence):
+        if not (_INSTRUCTION if is_asked else _SETTING).match(sentence):
             yield _LEAD_IN.sub("", sentence)
+        is_asked = is_asked or sentence.endswith("?")

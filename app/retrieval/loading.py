@@ -13,7 +13,7 @@ from app.retrieval.base import Candidate, RankedChunk
 
 # The file name is the one that goes with the chunks.
 _FACTS = """
-    SELECT c.id, c.document_id, d.ready_filename AS filename, c.ordinal, c.page_start, c.page_end,
+    SELECT c.id, c.document_id, d.ready_filename, d.page_count, c.ordinal, c.page_start, c.page_end,
            -(e.embedding <#> $4::halfvec) AS similarity
     FROM chunks c
     JOIN documents d ON d.org_id = c.org_id AND d.id = c.document_id
@@ -26,16 +26,29 @@ _CHUNKS = """
 """
 
 
+# Text and web pages come as one page of any length: there so many passages count as a page.
+_PASSAGES_A_PAGE = 5
+
+# What passages may repeat each other on: a page of a document.
+Place = tuple[UUID, int, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Fact:
     """Where a chunk stands. `similarity` is its cosine to the question, None without a vector."""
 
     document_id: UUID
     filename: str
+    page_count: int
     ordinal: int
     page_start: int
     page_end: int
     similarity: float | None
+
+    @property
+    def place(self) -> Place:
+        part = self.ordinal // _PASSAGES_A_PAGE if self.page_count == 1 else 0
+        return self.document_id, self.page_start, part
 
 
 async def load_facts(

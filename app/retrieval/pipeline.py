@@ -12,22 +12,24 @@ import asyncpg
 import numpy as np
 
 from app.core.db import Database, TenantScope
+from app.core.errors import ProviderError
 from app.llm.rerankers import MAX_TEXTS, Reranker
 from app.retrieval.base import Candidate, RankedChunk, RetrievalQuery
 from app.retrieval.condense import QueryRewriter
 from app.retrieval.dense import search_dense
 from app.retrieval.diversity import choose
 from app.retrieval.expansion import ExpandedQuestion, expand_question
-from app.retrieval.filters import Filter
+from app.retrieval.fallback import fallback_reason
 from app.retrieval.fulltext import search_fulltext
-from app.retrieval.fusion import Calibration, Evidence, answerability, choose_calibration, fuse
-from app.retrieval.loading import Fact, load_chunks, load_facts
+from app.retrieval.fusion import Evidence, Verdict, choose_calibration, fuse, judge
+from app.retrieval.loading import Fact, Place, load_chunks, load_facts
 from app.retrieval.query_terms import analyze_query
 from app.retrieval.rerank import rerank
-from app.retrieval.spaces import QueryVector, SpaceDirectory
-from app.retrieval.trace import Trace, TracedCandidate
+from app.retrieval.spaces import QueryVector, Space, SpaceDirectory
+from app.retrieval.trace import StepOutcome, Trace, TracedCandidate
 
-CANDIDATES_PER_STAGE = 50
+# Of each stage, or as many as are asked for. On the development sets more find nothing more.
+CANDIDATES_PER_STAGE = 30
 # What a question's other names add to its vector.
 PHRASES_WEIGHT = 0.5
 # Below this answerability, further queries are worth the call of a model.
@@ -62,11 +64,11 @@ class _Asked:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The best chunks, and how sure it is that they answer."""
+    """The best chunks, some more than asked for, and whether they answer."""
 
     chunks: list[RankedChunk]
-    answerability: float
-    calibration: Calibration
+    places: Mapping[UUID, Place]
+    verdict: Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,22 +90,33 @@ class Retriever:
         with trace.timed("condense"):
             question = await self.rewriter.condense(query, trace)
         found = await self._search(scope, [question], query, trace)
-        if query.may_expand and found.answerability < HARD:
-            with trace.timed("expand"):
-                further = await self.rewriter.expand(question, query.model, trace)
-            if further:
-                found = await self._search(scope, [question, *further], query, trace)
+        if query.may_expand and found.verdict.answerability < HARD:
+            found = await self._expand(scope, question, query, trace) or found
         with trace.timed("rerank"):
             chunks = await rerank(self.reranker, question, found.chunks, trace, model=query.model)
-        best = tuple(chunks[: query.top_k])
-        trace.finish({chunk.chunk_id for chunk in best})
+        choice = choose(chunks, query.top_k, found.places)
+        trace.finish({chunk.chunk_id for chunk in choice.chunks}, choice.cuts)
         return Retrieval(
             question,
-            best,
-            found.answerability,
-            found.answerability >= found.calibration.min_answerability,
+            tuple(choice.chunks),
+            found.verdict.answerability,
+            found.verdict.is_answerable,
             trace,
         )
+
+    async def _expand(
+        self, scope: TenantScope, question: str, query: RetrievalQuery, trace: Trace
+    ) -> _Found | None:
+        """Search for further queries too; None where there are none, or they can't be embedded."""
+        with trace.timed("expand"):
+            further = await self.rewriter.expand(question, query.model, trace)
+        if not further:
+            return None
+        try:
+            return await self._search(scope, [question, *further], query, trace)
+        except ProviderError as error:
+            trace.note("expand", StepOutcome.FELL_BACK, fallback_reason(error))
+            return None
 
     async def _search(
         self, scope: TenantScope, questions: Sequence[str], query: RetrievalQuery, trace: Trace
@@ -113,24 +126,25 @@ class Retriever:
             asked = await asyncio.gather(*(self._embed(scope, q) for q in questions))
         space = asked[0].embedded.space
         calibration = choose_calibration(questions[0], space.model if space else None)
-        trace.begin(questions, space.id if space else None)
+        trace.begin([phrasing.question.core for phrasing in asked], space.id if space else None)
         count = max(query.top_k, MAX_TEXTS) if self.reranker else query.top_k
         evidence: dict[UUID, Evidence] = {}
         facts: dict[UUID, Fact] = {}
         # One snapshot: what a stage found must be there to be loaded.
         async with self.db.reading(scope) as driver:
             for phrasing in asked:
-                if phrasing.embedded.space == space:
-                    more = await _run_stages(driver, scope.org_id, phrasing, query.filter, trace)
+                if _is_same(phrasing.embedded.space, space):
+                    more = await _run_stages(driver, scope.org_id, phrasing, query, trace)
                     facts |= more.facts
                     _keep_best(evidence, more.evidence)
-            ranked = fuse(evidence.values(), calibration)
+            places = {chunk_id: fact.place for chunk_id, fact in facts.items()}
+            ranked = fuse(evidence.values(), calibration, places)
             trace.candidates = {c.chunk_id: _traced(c, facts, evidence) for c in ranked}
             trace.place("fused", ranked)
             with trace.timed("load"):
-                chosen = await _load(driver, scope.org_id, ranked, facts, count, trace)
+                chunks = await _load(driver, scope.org_id, ranked, facts, places, count)
         best = evidence[ranked[0].chunk_id] if ranked else None
-        return _Found(chosen, answerability(best, calibration), calibration)
+        return _Found(chunks, places, judge(best, calibration))
 
     async def _embed(self, scope: TenantScope, question: str) -> _Asked:
         """Embed a question, with what else it may be called a little beside it."""
@@ -141,7 +155,7 @@ class Retriever:
             self.spaces.embed_query(scope, expanded.core),
             self.spaces.embed_query(scope, "; ".join(expanded.phrases)),
         )
-        if core.space != phrases.space:  # another one went live between the two
+        if not _is_same(core.space, phrases.space):  # another one went live between the two
             return _Asked(expanded, core)
         mixed = core.vector + PHRASES_WEIGHT * phrases.vector
         return _Asked(expanded, QueryVector(mixed / np.linalg.norm(mixed), core.space))
@@ -154,9 +168,10 @@ class _StageResults:
 
 
 async def _run_stages(
-    driver: asyncpg.Connection, org_id: UUID, asked: _Asked, wanted: Filter, trace: Trace
+    driver: asyncpg.Connection, org_id: UUID, asked: _Asked, query: RetrievalQuery, trace: Trace
 ) -> _StageResults:
     """Find candidates by vectors and by words, and ask each stage for those of the other too."""
+    limit = max(CANDIDATES_PER_STAGE, query.top_k)
     nearest: list[Candidate] = []
     space, vector = asked.embedded.space, asked.embedded.vector
     if space is not None:
@@ -167,8 +182,8 @@ async def _run_stages(
                 space_id=space.id,
                 has_hnsw=space.has_hnsw,
                 query=vector,
-                wanted=wanted,
-                limit=CANDIDATES_PER_STAGE,
+                wanted=query.filter,
+                limit=limit,
             )
         nearest, trace.plan = dense.candidates, dense.plan
     with trace.timed("fulltext"):
@@ -176,8 +191,8 @@ async def _run_stages(
             driver,
             org_id,
             query=analyze_query(asked.question.core, asked.question.phrases),
-            wanted=wanted,
-            limit=CANDIDATES_PER_STAGE,
+            wanted=query.filter,
+            limit=limit,
             also=[candidate.chunk_id for candidate in nearest],
         )
     with trace.timed("facts"):
@@ -192,7 +207,7 @@ async def _run_stages(
     trace.place("fulltext", [hit for hit in hits if hit.score > 0])
     scores = {hit.chunk_id: hit.score for hit in hits}
     evidence = {
-        chunk_id: Evidence(chunk_id, fact.similarity or 0.0, scores.get(chunk_id, 0.0))
+        chunk_id: Evidence(chunk_id, fact.similarity, scores.get(chunk_id, 0.0))
         for chunk_id, fact in facts.items()
     }
     return _StageResults(evidence, facts)
@@ -203,7 +218,7 @@ def _keep_best(evidence: dict[UUID, Evidence], more: Mapping[UUID, Evidence]) ->
         known = evidence.get(chunk_id, item)
         evidence[chunk_id] = Evidence(
             chunk_id,
-            max(known.similarity, item.similarity),
+            max((s for s in (known.similarity, item.similarity) if s is not None), default=None),
             max(known.fulltext, item.fulltext),
         )
 
@@ -213,20 +228,18 @@ async def _load(
     org_id: UUID,
     ranked: Sequence[Candidate],
     facts: Mapping[UUID, Fact],
+    places: Mapping[UUID, Place],
     count: int,
-    trace: Trace,
 ) -> list[RankedChunk]:
-    """Return the best chunks without those that repeat others."""
-    loaded: list[RankedChunk] = []
-    # Rarely do so many repeat others that the rest must be loaded.
-    for part in (ranked[: count + _SPARE], ranked[count + _SPARE :]):
-        loaded += await load_chunks(driver, org_id, part, facts)
-        choice = choose(loaded, count)
-        if choice.is_diverse:
-            break
-    for chunk_id, reason in choice.cuts.items():
-        trace.cut(chunk_id, reason)
-    return choice.chunks
+    """Return the best chunks, at least `count` that do not repeat others if there are so many."""
+    loaded = await load_chunks(driver, org_id, ranked[: count + _SPARE], facts)
+    if len(loaded) < len(ranked) and not choose(loaded, count, places).is_diverse:
+        loaded += await load_chunks(driver, org_id, ranked[count + _SPARE :], facts)
+    return loaded
+
+
+def _is_same(one: Space | None, other: Space | None) -> bool:
+    return (one.id if one else None) == (other.id if other else None)
 
 
 def _traced(
@@ -240,6 +253,6 @@ def _traced(
         fact.ordinal,
         fact.page_start,
         fact.page_end,
-        similarity=item.similarity,
+        similarity=item.similarity or 0.0,
         fulltext=item.fulltext,
     )

@@ -1,7 +1,7 @@
 """What retrieval did for one question: queries, candidates by stage, what was cut, timings."""
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -91,18 +91,15 @@ class Trace:
         """Keep the ranking of a stage; of several queries, that of the main one."""
         self._rankings.setdefault(stage, ranking)
 
-    def cut(self, chunk_id: UUID, reason: Cut) -> None:
-        self.candidates[chunk_id].cut = reason
-
-    def finish(self, results: Collection[UUID]) -> None:
-        """Write the places into the candidates, and what fell below the results."""
+    def finish(self, results: Collection[UUID], cuts: Mapping[UUID, Cut]) -> None:
+        """Write the places into the candidates, and why those that are no results were cut."""
         for stage, ranking in self._rankings.items():
             for rank, candidate in enumerate(ranking, start=1):
                 if traced := self.candidates.get(candidate.chunk_id):
                     traced.places[stage] = Place(rank, candidate.score)
         for traced in self.candidates.values():
-            if traced.cut is None and traced.chunk_id not in results:
-                traced.cut = Cut.BELOW_TOP_K
+            if traced.chunk_id not in results:
+                traced.cut = cuts.get(traced.chunk_id, Cut.BELOW_TOP_K)
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:

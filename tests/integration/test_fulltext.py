@@ -136,7 +136,7 @@ async def test_the_score_is_bm25(db: Database, tenant: Tenant) -> None:
     idf = {"gnu": math.log(1 + 2.5 / 2.5), "ox": math.log(1 + 3.5 / 1.5)}
     whole = sum(idf.values())
     for passage, tf in ((passages[0], 1), (passages[1], 3)):
-        k = 1.2 * (0.25 + 0.75 * passage.tokens / 20)
+        k = 0.9 * (0.25 + 0.75 * passage.tokens / 20)
         # ts_rank() tells the frequency within a tenth.
         expected = idf["gnu"] * tf / (tf + k) / whole
         assert hits[passage.text].score == pytest.approx(expected, rel=0.07)

@@ -31,9 +31,9 @@ _SEARCH = """
 -- one group stand for the same word of the question; those of group 0 for no word of it.
 --     score = sum over terms of weight * idf * (body + place) / sum over words of weight * idf
 --     idf = ln(1 + (N - n + 0.5) / (n + 0.5)), N chunks of the organization, of which n have it
---     body = tf / (tf + k), k = 1.2 * (0.25 + 0.75 * tokens / average tokens)
--- which is BM25 (Robertson and Zaragoza 2009) with k1 = 1.2 and b = 0.75, and `place` is 1.5 for a
--- term of the title (label B), 0.3 for one of the heading (A). ts_rank() reads a tsvector fastest:
+--     body = tf / (tf + k), k = 0.9 * (0.25 + 0.75 * tokens / average tokens)
+-- which is BM25 (Robertson and Zaragoza 2009) with k1 = 0.9 and b = 0.75, and `place` is 1.8 for a
+-- term of the title (label B), 0.4 for one of the heading (A). ts_rank() reads a tsvector fastest:
 -- of tf positions it makes s = sum(1 / j^2) / 1.645, so that tf is 0.6 * s / (1 - s). Divided by
 -- what the words weigh, phrases included, scores of different questions can be compared.
 -- `coverage` is which share of the words, by weight and idf, the chunk has, `heading_coverage` its
@@ -136,9 +136,9 @@ BEGIN
     LATERAL (
         SELECT sum(w.share) AS share,
             sum(w.share) FILTER (WHERE c.tsv @@ w.heading) AS heading_share,
-            sum(w.weight * (2.5 * ts_rank('{0, 0, 1, 0.2}', c.tsv, w.word) + coalesce(1 / (1
+            sum(w.weight * (3 * ts_rank('{0, 0, 1, 0.2}', c.tsv, w.word) + coalesce(1 / (1
                 + (1 / nullif(ts_rank('{1, 0, 0, 0}', c.tsv, w.word), 0) - 1)
-                * (0.5 + 1.5 * c.token_count / average)), 0))) AS score
+                * (0.375 + 1.125 * c.token_count / average)), 0))) AS score
         FROM unnest(words, headings, weights, shares) AS w(word, heading, weight, share)
         WHERE c.tsv @@ w.word) AS ranked
     ORDER BY 2 DESC, c.id;

@@ -5,13 +5,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.retrieval.base import Candidate
 from app.retrieval.fusion import (
     KNOWN_LANGUAGE,
     OTHER_LANGUAGE,
+    OTHER_MODEL,
     Calibration,
     Evidence,
-    answerability,
-    fuse,
+    Verdict,
+    choose_calibration,
+    judge,
+)
+from app.retrieval.fusion import (
+    fuse as fuse_with_places,
 )
 
 CALIBRATIONS = pytest.mark.parametrize("calibration", [KNOWN_LANGUAGE, OTHER_LANGUAGE])
@@ -21,6 +27,12 @@ EVIDENCE = st.builds(
     st.floats(-1, 1),
     st.floats(0, 2.5),
 )
+
+
+def fuse(items: list[Evidence], calibration: Calibration) -> list[Candidate]:
+    """Fuse chunks that are all of different pages."""
+    places = {item.chunk_id: item.chunk_id for item in items}
+    return fuse_with_places(items, calibration, places)
 
 
 def evidence(number: int, similarity: float, fulltext: float) -> Evidence:
@@ -65,10 +77,40 @@ def test_equals_are_ordered_by_id_and_equally_probable() -> None:
 
 def test_without_chunks_nothing_is_answerable() -> None:
     assert fuse([], KNOWN_LANGUAGE) == []
-    assert answerability(None, KNOWN_LANGUAGE) == 0.0
+    assert judge(None, KNOWN_LANGUAGE) == Verdict(0.0, is_answerable=False)
 
 
 def test_a_near_chunk_is_answerable_and_a_far_one_is_not() -> None:
-    threshold = KNOWN_LANGUAGE.min_answerability
-    assert answerability(evidence(1, 0.65, 0.7), KNOWN_LANGUAGE) > threshold
-    assert answerability(evidence(1, 0.15, 0.2), KNOWN_LANGUAGE) < threshold
+    assert judge(evidence(1, 0.65, 0.7), KNOWN_LANGUAGE).is_answerable
+    assert not judge(evidence(1, 0.15, 0.2), KNOWN_LANGUAGE).is_answerable
+
+
+def test_of_a_chunk_without_a_vector_its_words_tell() -> None:
+    assert judge(Evidence(UUID(int=1), None, 0.6), KNOWN_LANGUAGE).is_answerable
+    assert not judge(Evidence(UUID(int=1), None, 0.05), KNOWN_LANGUAGE).is_answerable
+
+
+@pytest.mark.parametrize(
+    ("question", "model", "calibration"),
+    [
+        ("What were net sales?", "all-MiniLM-L6-v2", KNOWN_LANGUAGE),
+        ("Wie hoch war der Umsatz im Jahr 2022?", "all-MiniLM-L6-v2", OTHER_LANGUAGE),
+        ("売上高はいくらですか", "BAAI/bge-small-en-v1.5", OTHER_LANGUAGE),
+        ("What were net sales?", "BAAI/bge-small-en-v1.5", OTHER_MODEL),
+        ("Wie hoch war der Umsatz im Jahr 2022?", "nomic-embed-text-v2-moe", OTHER_MODEL),
+        ("Wie hoch war der Umsatz im Jahr 2022?", "text-embedding-3-small", OTHER_MODEL),
+        ("What were net sales?", None, OTHER_LANGUAGE),
+    ],
+)
+def test_vectors_count_where_their_model_knows_the_language(
+    question: str, model: str | None, calibration: Calibration
+) -> None:
+    assert choose_calibration(question, model) == calibration
+
+
+def test_a_further_chunk_of_a_page_gives_way_to_one_of_another_page() -> None:
+    items = [evidence(1, 0.6, 0.6), evidence(2, 0.6, 0.55), evidence(3, 0.6, 0.5)]
+    places = {items[0].chunk_id: 1, items[1].chunk_id: 1, items[2].chunk_id: 2}
+    ranked = fuse_with_places(items, KNOWN_LANGUAGE, places)
+    assert [c.chunk_id.int for c in ranked] == [1, 3, 2]
+    assert [c.score for c in ranked] == sorted((c.score for c in ranked), reverse=True)

@@ -104,7 +104,7 @@ async def test_the_trace_holds_the_step_and_the_relevances() -> None:
             fulltext=0.5,
         )
     await rerank(ScriptedReranker([0.1, 0.2, 0.7]), "q", CHUNKS, trace)
-    trace.finish({each.chunk_id for each in CHUNKS})
+    trace.finish({each.chunk_id for each in CHUNKS}, {})
     assert trace.steps == [Step("rerank", StepOutcome.DONE)]
     assert trace.candidates[UUID(int=2)].places == {"reranked": Place(1, 0.7)}
     assert trace.candidates[UUID(int=0)].places == {"reranked": Place(3, 0.1)}
