@@ -4,10 +4,9 @@ python -m bench.calibrate --data ../shared/eval --keep /tmp/q
 
 Asks the sets of `bench.quality` through the real product and reads the evidence of each candidate
 from the trace. The weights are those with the best mean reciprocal rank. The probability of a chunk
-and that of a question are logistic regressions (Newton's method with a little ridge): in the first
-every set weighs the same, in the second every question. Questions without an answer are those of
-SQuAD 2.0, the questions of one set in the library of another, and, in other languages, questions
-whose passage is left out of the search.
+and that of a question are logistic regressions (Newton's method with a little ridge), in which
+every question weighs the same. Questions without an answer are those of SQuAD 2.0, the questions of
+one set in the library of another, and, in other languages, questions whose passage is left out.
 """
 
 import argparse
@@ -204,8 +203,7 @@ def _fit_groups(
         rows = [rows_of(evidence) for evidence in asked if len(evidence.rows)]
         features += [row for row, _ in rows]
         labels += [label for _, label in rows]
-        count = sum(len(label) for _, label in rows)
-        weights += [np.full(len(label), 1 / count) for _, label in rows]
+        weights += [np.full(len(label), 1 / len(label)) for _, label in rows]
     return fit(np.vstack(features), np.concatenate(labels), np.concatenate(weights))
 
 
