@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
+from typing import TypeVar
 
 import structlog
 from sqlalchemy import text
@@ -13,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.db import Database
 from app.core.errors import Conflict, NotFound, Unavailable, UnprocessableRequest
 from app.ingestion import rollout as steps
-from app.ingestion.rollout import Rollout, find_rollout, is_busy
+from app.ingestion.rollout import Rollout, find_rollout, is_busy, is_kept_again
 from app.ingestion.vectors import Progress, measure_progress
 from app.llm.embedders import Embedders
 from app.llm.model_names import EMBEDDING_PROVIDERS
@@ -21,9 +23,12 @@ from app.models.embeddings import RolloutState
 
 log = structlog.get_logger(__name__)
 
+_T = TypeVar("_T")
+
 _PROBE = "How wide are the vectors of this model?"
-_DROP_ATTEMPTS = 5
-_DROP_PAUSE_S = 0.5
+# To lock the table of all vectors: each for a second at most, so that questions hardly wait.
+_ATTEMPTS = 5
+_PAUSE_S = 0.5
 
 _SPACES = text("""
     SELECT s.id, s.provider || '/' || s.model AS model, s.dimensions, f.error_code
@@ -106,7 +111,8 @@ async def start_reembedding(
     """Begin to fill the space of `provider/model`, after a call that shows that it works.
 
     Returns the space's id. Raises UnprocessableRequest for a name that can't be one, ProviderError
-    when the model can't be used, Conflict when it is live or another change is under way.
+    when the model can't be used, Conflict when it is live or another change is under way,
+    Unavailable while long queries are in the way: the same again does it.
     """
     provider, _, model = model_id.partition("/")
     if provider not in EMBEDDING_PROVIDERS or not model:
@@ -116,14 +122,18 @@ async def start_reembedding(
             param="model",
         )
     vectors = await embedders.get_filler(provider, model).embed_documents([_PROBE])
-    async with db.system_transaction() as session:
-        return await steps.start(
-            session,
-            provider=provider,
-            model=model,
-            dimensions=vectors.shape[1],
-            is_held=is_held,
-        )
+    start = partial(
+        steps.start,
+        provider=provider,
+        model=model,
+        dimensions=vectors.shape[1],
+        is_held=is_held,
+    )
+    return await _do_between_queries(
+        db,
+        start,
+        otherwise="Queries or uploads under way keep the space from being made: try again.",
+    )
 
 
 async def act_on_space(db: Database, space_id: int, action: SpaceAction) -> None:
@@ -154,23 +164,40 @@ async def get_space_beside(db: Database) -> int:
 
 
 async def _drop_space(db: Database, space_id: int) -> None:
-    for attempt in range(_DROP_ATTEMPTS):
+    async def drop(session: AsyncSession) -> None:
+        await session.execute(_DROP, {"id": space_id})
+
+    try:
+        await _do_between_queries(
+            db,
+            drop,
+            otherwise="The space is kept no longer, but long queries keep its vectors from being "
+            "removed: finish it again.",
+        )
+    except DBAPIError as error:
+        if not is_kept_again(error):
+            raise
+        raise Conflict(
+            "The space is in use again: another change has been started meanwhile.",
+            code="space_in_use",
+        ) from error
+    log.info("embedding_space_dropped", space_id=space_id)
+
+
+async def _do_between_queries(
+    db: Database, step: Callable[[AsyncSession], Awaitable[_T]], *, otherwise: str
+) -> _T:
+    """Try a step that gives up while queries are under way. Raises Unavailable at the end."""
+    for attempt in range(_ATTEMPTS):
         if attempt:
-            await asyncio.sleep(_DROP_PAUSE_S)
+            await asyncio.sleep(_PAUSE_S)
         try:
             async with db.system_transaction() as session:
-                await session.execute(_DROP, {"id": space_id})
+                return await step(session)
         except DBAPIError as error:
             if not is_busy(error):
                 raise
-        else:
-            log.info("embedding_space_dropped", space_id=space_id)
-            return
-    raise Unavailable(
-        "The space is kept no longer, but long queries keep its vectors from being removed: "
-        "finish it again.",
-        retry_after_s=5,
-    )
+    raise Unavailable(otherwise, retry_after_s=5)
 
 
 def _is_beside(space_id: int, rollout: Rollout) -> bool:

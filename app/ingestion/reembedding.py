@@ -44,6 +44,8 @@ MAX_FAILURES = 10
 _MAX_WAIT_S = 60.0
 # What is not ours to hurry: a document being published, an index being built.
 _LOOK_AGAIN_S = 2.0
+# Each time all chunks are counted, and an index takes minutes.
+_INDEX_WAIT_S = 15.0
 
 _DUE = """
     FROM embedding_fills f
@@ -137,7 +139,7 @@ async def _fill_slice(filler: Filler, space: KeptSpace, after: Place) -> bool:
                 return True  # paused, or finished with: the next look tells
             filled += stored
         if look.after is None:
-            return await _end_pass(filler, space, has_progressed=filled > 0)
+            return await _end_pass(filler, space, after, has_progressed=filled > 0)
         after = look.after
     async with filler.db.system_transaction() as session:
         await session.execute(_RELEASE, {"id": space.id})
@@ -169,8 +171,8 @@ async def _is_filled(session: AsyncSession, space: KeptSpace) -> bool:
     return rollout is not None and (rollout.live == space or rollout.is_beside_filled)
 
 
-async def _end_pass(filler: Filler, space: KeptSpace, *, has_progressed: bool) -> bool:
-    """The end was reached: is anything still missing, or can the space go live?"""
+async def _end_pass(filler: Filler, space: KeptSpace, last: Place, *, has_progressed: bool) -> bool:
+    """The end was reached, from `last`: is anything still missing, or can the space go live?"""
     async with filler.db.system_transaction() as session:
         # First, and then the count: whoever publishes without a vector waits for this row.
         await session.execute(_END_PASS, {"id": space.id})
@@ -183,11 +185,11 @@ async def _end_pass(filler: Filler, space: KeptSpace, *, has_progressed: bool) -
         else:
             await session.execute(_RELEASE, {"id": space.id})
     if is_target and not is_missing:
-        await _try_to_switch(filler, space)
+        await _try_to_switch(filler, space, last)
     return is_missing and has_progressed
 
 
-async def _try_to_switch(filler: Filler, space: KeptSpace) -> None:
+async def _try_to_switch(filler: Filler, space: KeptSpace, last: Place) -> None:
     try:
         async with filler.db.system_transaction() as session:
             await switch(session, space.id, index_threshold=filler.index_threshold)
@@ -195,9 +197,13 @@ async def _try_to_switch(filler: Filler, space: KeptSpace) -> None:
         if isinstance(error, DBAPIError) and not is_busy(error):
             raise
         # A document came in between, or is being published, or the index is not there yet.
-        log.info("switch_waits", space_id=space.id, reason=getattr(error, "code", ""))
+        reason = "busy" if isinstance(error, DBAPIError) else error.code
+        log.info("switch_waits", space_id=space.id, reason=reason)
+        wait_s = _INDEX_WAIT_S if reason == "index_missing" else _LOOK_AGAIN_S
         async with filler.db.system_transaction() as session:
-            await session.execute(_LOOK_AGAIN, {"id": space.id, "wait_s": _LOOK_AGAIN_S})
+            # Not from the first chunk: should one lack a vector, the count at the end tells.
+            await _advance(session, space, last)
+            await session.execute(_LOOK_AGAIN, {"id": space.id, "wait_s": wait_s})
 
 
 async def _record_failure(

@@ -21,10 +21,12 @@ from app.models.embeddings import RolloutState
 
 log = structlog.get_logger(__name__)
 
-# Processes go on asking the space that was live for a few seconds.
-SETTLE_S = 10
+# Processes go on asking the space that was live for a few seconds, 20 without a database, and a
+# question's embedding may take 30 more before its space is searched.
+SETTLE_S = 60
 # SQLSTATE lock_not_available, deadlock_detected.
 _BUSY = frozenset({"55P03", "40P01"})
+_OBJECT_IN_USE = "55006"
 
 _READ = text("""
     SELECT r.state, r.is_held, r.switched_at, l.id, l.provider, l.model, l.dimensions,
@@ -36,6 +38,9 @@ _READ = text("""
     LEFT JOIN embedding_spaces b ON b.id = r.beside_id
 """)
 _LOCK = text("SELECT FROM embedding_rollout FOR UPDATE")
+# Readers queue behind who waits for the table. It is also shorter than deadlock_timeout: whoever
+# publishes holds the table and waits for the row that is locked here.
+_WAIT_LITTLE = text("SET LOCAL lock_timeout = '500ms'")
 _ADOPT = text("INSERT INTO embedding_rollout (live_id) VALUES (:id) ON CONFLICT DO NOTHING")
 _START = text("""
     UPDATE embedding_rollout SET beside_id = :id, state = 'filling', is_held = :is_held
@@ -46,7 +51,7 @@ _PAUSE_IF_FILLING = text("""
 """)
 _SWAP = text("""
     UPDATE embedding_rollout SET live_id = beside_id, beside_id = live_id, state = :state,
-        is_held = false, switched_at = now()
+        is_held = :is_held, switched_at = now()
 """)
 _END = text("""
     UPDATE embedding_rollout SET beside_id = NULL, state = 'idle', is_held = false
@@ -138,7 +143,8 @@ async def start(
 ) -> int:
     """Begin to fill the space of another model. Returns its id.
 
-    It becomes live by itself as soon as it is complete, with `is_held` only by `switch`.
+    It becomes live by itself as soon as it is complete, with `is_held` only by `switch`. Raises
+    DBAPIError (see `is_busy`) when queries keep the space from being made.
     """
     rollout = await _locked(session)
     if rollout.beside is not None:
@@ -146,6 +152,7 @@ async def start(
             f"{rollout.beside.model_id} stands beside the live model: finish or cancel it first.",
             code="reembedding_under_way",
         )
+    await session.execute(_WAIT_LITTLE)
     space_id = await ensure_space(session, provider=provider, model=model, dimensions=dimensions)
     if space_id == rollout.live.id:
         raise Conflict(f"{rollout.live.model_id} is live already.", code="already_live")
@@ -167,7 +174,7 @@ async def pause_if_filling(session: AsyncSession, space_id: int) -> None:
 
 
 async def resume(session: AsyncSession, space_id: int) -> None:
-    """Go on filling, after a pause, an error or a rollback."""
+    """Go on filling, after a pause, an error or a rollback; after that only `switch` switches."""
     await _expect(session, space_id, RolloutState.PAUSED)
     await session.execute(_SET_STATE, {"state": RolloutState.FILLING})
     await _fill(session, space_id)
@@ -189,13 +196,20 @@ async def switch(
     it, and its index where one is wanted. No document can be published meanwhile.
     """
     rollout = await _expect(session, space_id, RolloutState.FILLING, RolloutState.PAUSED)
-    await _swap(session, rollout, RolloutState.SWITCHED, index_threshold=index_threshold)
+    await _swap(
+        session, rollout, RolloutState.SWITCHED, is_held=False, index_threshold=index_threshold
+    )
 
 
 async def rollback(session: AsyncSession, space_id: int) -> None:
-    """Make the space that was live before live again; the other one stays beside it, paused."""
+    """Make the space that was live before live again; the other one stays beside it, paused.
+
+    It is held then: whoever rolled it back decides when it goes live again.
+    """
     rollout = await _expect(session, space_id, RolloutState.SWITCHED)
-    await _swap(session, rollout, RolloutState.PAUSED, index_threshold=EXACT_SCAN_MAX_CHUNKS)
+    await _swap(
+        session, rollout, RolloutState.PAUSED, is_held=True, index_threshold=EXACT_SCAN_MAX_CHUNKS
+    )
 
 
 async def finish(session: AsyncSession, space_id: int) -> None:
@@ -216,8 +230,18 @@ def is_busy(error: DBAPIError) -> bool:
     return getattr(error.orig, "sqlstate", None) in _BUSY
 
 
+def is_kept_again(error: DBAPIError) -> bool:
+    """Say whether a space was not dropped because it is live, or stands beside the live one."""
+    return getattr(error.orig, "sqlstate", None) == _OBJECT_IN_USE
+
+
 async def _swap(
-    session: AsyncSession, rollout: Rollout, state: RolloutState, *, index_threshold: int
+    session: AsyncSession,
+    rollout: Rollout,
+    state: RolloutState,
+    *,
+    is_held: bool,
+    index_threshold: int,
 ) -> None:
     assert rollout.beside is not None  # noqa: S101  # `_expect` found it
     space = rollout.beside
@@ -231,7 +255,7 @@ async def _swap(
             f"The index over the vectors of {space.model_id} is still being built.",
             code="index_missing",
         )
-    await session.execute(_SWAP, {"state": state})
+    await session.execute(_SWAP, {"state": state, "is_held": is_held})
     await session.execute(_END_FILL, {"id": space.id})
     log.info("embedding_space_switched", space_id=space.id, was=rollout.live.id)
 

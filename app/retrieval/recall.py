@@ -15,7 +15,6 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.db import Database
 from app.core.periodic import run_periodically
@@ -34,6 +33,8 @@ _QUERIES_EACH = 10
 _BUDGET_S = 30.0
 
 _LOCK = text("SELECT pg_try_advisory_xact_lock(7330402114)")
+# Of the one transaction that lasts as long as it all.
+_STAY_OPEN = text("SET LOCAL idle_in_transaction_session_timeout = '1h'")
 _SPACES = text("""
     SELECT s.id, found.has_hnsw
     FROM embedding_spaces s
@@ -69,7 +70,8 @@ _SAMPLE = """
 _STORE = text("""
     INSERT INTO index_recall (space_id, has_hnsw, queries, hnsw_queries, recall, worst_org_id,
                               worst_recall)
-    VALUES (:space_id, :has_hnsw, :queries, :hnsw_queries, :recall, :worst_org_id, :worst_recall)
+    SELECT id, :has_hnsw, :queries, :hnsw_queries, :recall, :worst_org_id, :worst_recall
+    FROM embedding_spaces WHERE id = :space_id
     ON CONFLICT (space_id) DO UPDATE SET measured_at = now(), has_hnsw = excluded.has_hnsw,
         queries = excluded.queries, hnsw_queries = excluded.hnsw_queries, recall = excluded.recall,
         worst_org_id = excluded.worst_org_id, worst_recall = excluded.worst_recall
@@ -79,6 +81,9 @@ _STORE = text("""
 @dataclass(frozen=True, slots=True)
 class _Tenant:
     org_id: UUID
+
+
+_NOBODY = _Tenant(UUID(int=0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,26 +107,32 @@ async def measure_recall(
 
     Takes seconds. Returns False, with nothing done, while another process measures.
     """
-    async with db.system_transaction() as session:
-        if not await session.scalar(_LOCK):
+    # No table is read in this transaction: whoever makes or drops a partition would wait for its
+    # end, and all readers for them. In the larger pool, for it lasts.
+    async with db.transaction(_NOBODY) as holder:
+        if not await holder.scalar(_LOCK):
             return False
-        spaces = (await session.execute(_SPACES, {"all": every_space})).all()
+        await holder.execute(_STAY_OPEN)
+        async with db.system_transaction() as session:
+            spaces = (await session.execute(_SPACES, {"all": every_space})).all()
         for space in spaces:
-            await _measure(db, session, space.id, space.has_hnsw, exact_max_chunks)
+            await _measure(db, space.id, space.has_hnsw, exact_max_chunks)
     return True
 
 
-async def _measure(
-    db: Database, session: AsyncSession, space_id: int, has_hnsw: bool, exact_max_chunks: int
-) -> None:
+async def _measure(db: Database, space_id: int, has_hnsw: bool, exact_max_chunks: int) -> None:
     deadline = time.monotonic() + _BUDGET_S
-    org_ids = (await session.scalars(_ORGANIZATIONS_OF, {"limit": _ORGANIZATIONS})).all()
+    async with db.system_transaction() as session:
+        org_ids = (await session.scalars(_ORGANIZATIONS_OF, {"limit": _ORGANIZATIONS})).all()
     answered: list[_Answered] = []
     for org_id in org_ids:
         async with db.reading(_Tenant(org_id)) as driver:
-            for question in await _make_questions(driver, org_id, space_id):
-                if time.monotonic() > deadline:
-                    break
+            questions = await _make_questions(driver, org_id, space_id)
+        for question in questions:
+            if time.monotonic() > deadline:
+                break
+            # One for each question, so that none of them is open for long.
+            async with db.reading(_Tenant(org_id)) as driver:
                 search = partial(
                     search_dense,
                     driver,
@@ -133,9 +144,9 @@ async def _measure(
                 )
                 nearest = await search(has_hnsw=has_hnsw)
                 exact = nearest if nearest.plan is Plan.EXACT else await search(has_hnsw=False)
-                answered.append(_Answered(org_id, recall_of(nearest, exact), nearest.plan))
+            answered.append(_Answered(org_id, recall_of(nearest, exact), nearest.plan))
     if answered:
-        await _store(session, space_id, has_hnsw, answered)
+        await _store(db, space_id, has_hnsw, answered)
 
 
 async def _make_questions(
@@ -160,8 +171,9 @@ def recall_of(nearest: Nearest, exact: Nearest) -> float:
 
 
 async def _store(
-    session: AsyncSession, space_id: int, has_hnsw: bool, answered: Sequence[_Answered]
+    db: Database, space_id: int, has_hnsw: bool, answered: Sequence[_Answered]
 ) -> None:
+    """Store what was found; nothing for a space that has been dropped meanwhile."""
     by_org: dict[UUID, list[float]] = {}
     for each in answered:
         by_org.setdefault(each.org_id, []).append(each.recall)
@@ -169,18 +181,17 @@ async def _store(
     worst_org_id = min(means, key=lambda org_id: means[org_id])
     recall = float(np.mean([each.recall for each in answered]))
     hnsw_queries = sum(each.plan is Plan.HNSW for each in answered)
-    await session.execute(
-        _STORE,
-        {
-            "space_id": space_id,
-            "has_hnsw": has_hnsw,
-            "queries": len(answered),
-            "hnsw_queries": hnsw_queries,
-            "recall": recall,
-            "worst_org_id": worst_org_id,
-            "worst_recall": means[worst_org_id],
-        },
-    )
+    values = {
+        "space_id": space_id,
+        "has_hnsw": has_hnsw,
+        "queries": len(answered),
+        "hnsw_queries": hnsw_queries,
+        "recall": recall,
+        "worst_org_id": worst_org_id,
+        "worst_recall": means[worst_org_id],
+    }
+    async with db.system_transaction() as session:
+        await session.execute(_STORE, values)
     log.info(
         "recall_measured",
         space_id=space_id,

@@ -11,6 +11,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.db import Database, TenantScope
 from app.core.errors import ProviderError, ProviderErrorKind
@@ -29,6 +30,11 @@ _LIVE = text("""
 # After a switch a process asks the space that was live before for so long. It is complete, and
 # kept for longer than this.
 _TTL_S = 2.0
+# And for so long where it can't be looked up. A switched-off space is kept for 60 s at least
+# (`rollout.SETTLE_S`), of which embedding a question may take 30.
+_TRUST_S = 20.0
+# How long a question waits for the look-up when it could do with what is known.
+_PATIENCE_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +63,22 @@ class QueryVector:
 class SpaceDirectory:
     """Knows the live space, and embeds questions with its model. Belongs to one event loop."""
 
-    def __init__(self, db: Database, embedders: Embedders, *, ttl_s: float = _TTL_S) -> None:
+    def __init__(
+        self,
+        db: Database,
+        embedders: Embedders,
+        *,
+        ttl_s: float = _TTL_S,
+        trust_s: float = _TRUST_S,
+    ) -> None:
         self._db = db
         self._embedders = embedders
         self._ttl_s = ttl_s
+        self._trust_s = trust_s
         self._looking = asyncio.Lock()
         self._live: Space | None = None
         self._fresh_until = 0.0
+        self._trusted_until = 0.0
 
     async def embed_query(self, scope: TenantScope, query: str) -> QueryVector:
         """Embed a query in the live space. Holds no connection meanwhile.
@@ -83,12 +98,15 @@ class SpaceDirectory:
         return QueryVector(vector, space)
 
     async def find_live(self) -> Space | None:
-        """Return the live space, None before the first document. Asks every 2 s."""
+        """Return the live space, None before the first document. Asks every 2 s.
+
+        While the database does not answer, what it said in the last 20 s; then raises its error.
+        """
+        if self._looking.locked() and self._is_trusted():
+            return self._live
         async with self._looking:
             if time.monotonic() >= self._fresh_until:
-                self._live = await self._look_up()
-                # Where nothing is yet, the first document must be found as soon as it is ready.
-                self._fresh_until = time.monotonic() + (self._ttl_s if self._live else 0.0)
+                await self._refresh()
         return self._live
 
     def get_embedder(self, space: Space | None) -> Embedder:
@@ -120,6 +138,24 @@ class SpaceDirectory:
         except ProviderError as error:
             log.error("live_embedding_model_unusable", reason=error.message)
             return None
+
+    def _is_trusted(self) -> bool:
+        return self._live is not None and time.monotonic() < self._trusted_until
+
+    async def _refresh(self) -> None:
+        asked_at = time.monotonic()
+        is_trusted = self._is_trusted()
+        try:
+            async with asyncio.timeout(_PATIENCE_S if is_trusted else None):
+                self._live = await self._look_up()
+        except (SQLAlchemyError, OSError) as error:  # a TimeoutError is an OSError
+            if not is_trusted:
+                raise
+            log.warning("live_space_not_looked_up", error=type(error).__name__)
+        else:
+            self._trusted_until = asked_at + self._trust_s
+        # Where nothing is yet, the first document must be found as soon as it is ready.
+        self._fresh_until = time.monotonic() + (self._ttl_s if self._live else 0.0)
 
     async def _look_up(self) -> Space | None:
         async with self._db.system_transaction() as session:

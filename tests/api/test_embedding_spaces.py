@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from app.config import Settings
+from app.ingestion import embedding_admin
 from app.local.reembed import COMMANDS, run_reembed
 from tests.people import Person, register
 from tests.provider_server import Failure, Reply
@@ -85,7 +86,7 @@ async def test_a_model_is_changed_rolled_back_and_finished(
     previous = f"{SPACES}/{roles['previous']['id']}"
     early = await operator.post(f"{previous}/finish")
     assert (early.status_code, early.json()["error"]["code"]) == (409, "just_switched")
-    assert early.headers["Retry-After"] == "10"
+    assert early.headers["Retry-After"] == "60"
     assert (await operator.post(f"{previous}/rollback")).status_code == 200
     assert (await spaces_by_role(operator))["live"]["model"] == deployment.old
     assert (await operator.post(f"{at}/switch")).status_code == 200
@@ -127,6 +128,29 @@ async def test_bad_requests_are_told_what_is_wrong(
         assert response.json()["error"]["code"] == code
 
 
+async def test_a_long_query_is_a_reason_to_try_again(
+    deployment: Deployment, operator: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(embedding_admin, "_ATTEMPTS", 2)
+    await deployment.add("One.")
+    settings = deployment.resources.settings
+    lines: list[str] = []
+    async with deployment.resources.db.reading(deployment.person) as driver:
+        await driver.fetch("SELECT FROM chunk_embeddings")
+        response = await operator.post(SPACES, json={"model": deployment.new})
+        status = await run_reembed(
+            settings, settings.database_url, "start", model=deployment.new, say=lines.append
+        )
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "unavailable")
+    assert response.headers["Retry-After"] == "5"
+    assert (status, lines) == (
+        1,
+        ["Queries or uploads under way keep the space from being made: try again."],
+    )
+    response = await operator.post(SPACES, json={"model": deployment.new})
+    assert response.status_code == 202
+
+
 async def test_the_command_line_does_the_same(deployment: Deployment) -> None:
     settings = deployment.resources.settings
 
@@ -155,7 +179,7 @@ async def test_the_command_line_does_the_same(deployment: Deployment) -> None:
     )
     assert (await run("switch"))[0] == 0
     status, said = await run("finish")
-    assert (status, said) == (1, "The live space has just changed: try again in 10 s.")
+    assert (status, said) == (1, "The live space has just changed: try again in 60 s.")
     status, said = await run("rollback")
     assert f"live      {deployment.old}" in said
     await deployment.rows("UPDATE embedding_rollout SET switched_at = NULL RETURNING 1")

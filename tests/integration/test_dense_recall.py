@@ -365,6 +365,14 @@ async def test_one_process_measures(db: Database, corpus: Corpus) -> None:
         assert not await measure_recall(db)
 
 
+async def test_of_a_space_that_was_dropped_meanwhile_nothing_is_stored(
+    db: Database, owner: AsyncConnection
+) -> None:
+    answered = [recall._Answered(new_id(), 1.0, Plan.EXACT)]
+    await recall._store(db, -1, False, answered)
+    assert await stored(owner, -1) is None
+
+
 async def test_exact_answers_are_all_right(
     db: Database, corpus: Corpus, owner: AsyncConnection
 ) -> None:

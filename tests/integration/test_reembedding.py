@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,11 +11,15 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.pool import NullPool
 
 from app.config import Settings
 from app.core.errors import Conflict, ProviderError, ProviderErrorKind
 from app.core.jobs import JobName, take_jobs
 from app.documents.deletion import purge_next
+from app.ingestion import embedding_admin
 from app.ingestion import rollout as steps
 from app.ingestion.embedding_admin import SpaceAction, act_on_space, get_space, start_reembedding
 from app.ingestion.hnsw import build_due_indexes
@@ -28,7 +32,8 @@ from app.ingestion.vectors import FIRST, Progress, count_missing, find_missing
 from app.migrations import downgrade, upgrade
 from app.models.embeddings import RolloutState
 from app.resources import make_ingester, open_resources
-from app.retrieval.spaces import QueryVector, SpaceDirectory
+from app.retrieval.recall import measure_recall
+from app.retrieval.spaces import _TRUST_S, _TTL_S, QueryVector, SpaceDirectory
 from tests.conftest import ingest_all
 from tests.provider_server import Failure, Reply, embed_words
 from tests.rollouts import NEW_DIMENSIONS, Deployment, deploy, execute, make_template, settings_for
@@ -226,6 +231,23 @@ async def test_a_cancelled_space_leaves_nothing(deployment: Deployment) -> None:
     assert await start(deployment) != space_id
 
 
+async def test_a_space_that_was_rolled_back_goes_live_only_by_a_switch(
+    deployment: Deployment,
+) -> None:
+    await deployment.add("The first one.")
+    space_id = await start(deployment)
+    await deployment.fill()
+    old = (await deployment.rollout()).beside
+    assert old is not None
+    await act(deployment, SpaceAction.ROLLBACK, old.id)
+    await act(deployment, SpaceAction.RESUME, space_id)
+    await deployment.fill()
+    rollout = await deployment.rollout()
+    assert (rollout.live, rollout.state, rollout.is_held) == (old, RolloutState.FILLING, True)
+    await act(deployment, SpaceAction.SWITCH, space_id)
+    assert (await deployment.rollout()).live.id == space_id
+
+
 async def test_steps_that_do_not_fit_are_conflicts(deployment: Deployment) -> None:
     with pytest.raises(Conflict, match="Nothing has been embedded"):
         await start(deployment)
@@ -353,7 +375,7 @@ async def test_whatever_is_published_between_switches_is_complete_in_the_live_sp
                     await act(deployment, SpaceAction.ROLLBACK, rollout.beside.id)
                     switches += 1
                 case RolloutState.PAUSED:
-                    await act(deployment, SpaceAction.RESUME, rollout.beside.id)
+                    await act(deployment, SpaceAction.SWITCH, rollout.beside.id)
         async with resources.db.system_transaction() as session:
             assert await hold_space(session, rollout.live.id)  # no switch meanwhile
             now = await find_rollout(session)
@@ -363,6 +385,42 @@ async def test_whatever_is_published_between_switches_is_complete_in_the_live_sp
     assert switches >= 2
     statuses = await deployment.rows("SELECT DISTINCT status FROM documents")
     assert [row.status for row in statuses] == ["ready"]
+
+
+async def test_a_space_that_is_taken_up_again_is_not_dropped(deployment: Deployment) -> None:
+    """Somebody starts the same model again, while a query still delays the end of the space."""
+    await deployment.add("The first one.")
+    space_id = await start(deployment, is_held=True)
+    async with deployment.resources.db.reading(deployment.person) as driver:
+        await driver.fetch("SELECT FROM chunk_embeddings WHERE space_id = $1", space_id)
+        cancelling = asyncio.create_task(act(deployment, SpaceAction.CANCEL, space_id))
+        async with asyncio.timeout(10):
+            while (await deployment.rollout()).beside is not None:
+                await asyncio.sleep(0.01)
+        assert await start(deployment, is_held=True) == space_id
+    with pytest.raises(Conflict, match="in use again"):
+        await cancelling
+    rollout = await deployment.rollout()
+    assert rollout.beside is not None
+    assert (rollout.beside.id, rollout.state) == (space_id, RolloutState.FILLING)
+
+
+async def test_a_measurement_is_in_nobodys_way(
+    deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is about to store what it found; to make a space locks the table of vectors."""
+    await deployment.add("The first one.")
+    resources = deployment.resources
+    engine = create_async_engine(resources.settings.database_url, poolclass=NullPool)
+    monkeypatch.setattr(embedding_admin, "_ATTEMPTS", 2)  # fewer than outlast the measurement
+    async with engine.begin() as owner:
+        await owner.execute(text("LOCK TABLE index_recall IN SHARE MODE"))
+        measuring = asyncio.create_task(measure_recall(resources.db, every_space=True))
+        await _until_one_waits(deployment)
+        await start(deployment)
+    await engine.dispose()
+    await asyncio.gather(measuring, return_exceptions=True)  # it gives up waiting after 3 s
+    assert (await deployment.rollout()).beside is not None
 
 
 async def test_the_first_document_decides_which_model_is_live(
@@ -578,6 +636,57 @@ async def test_the_index_comes_before_the_switch(deployment: Deployment) -> None
     live = await SpaceDirectory(deployment.resources.db, deployment.resources.embedders).find_live()
     assert live is not None
     assert live.has_hnsw
+
+
+async def test_while_the_index_is_built_the_chunks_are_not_read_again(
+    deployment: Deployment,
+) -> None:
+    await deployment.add(MANY)
+    space_id = await start(deployment)
+    filler = replace(deployment.filler, index_threshold=2)
+    await fill_next(filler)
+    (fill,) = await deployment.rows("SELECT after_chunk_id FROM embedding_fills")
+    assert fill.after_chunk_id not in (None, FIRST[1])
+    # A chunk that comes before that is found all the same.
+    await deployment.rows(
+        "DELETE FROM chunk_embeddings WHERE space_id = :id AND chunk_id ="
+        " (SELECT id FROM chunks ORDER BY org_id, id LIMIT 1)",
+        id=space_id,
+    )
+    await build_due_indexes(deployment.resources.settings.database_url, threshold=2)
+    for _ in range(3):
+        await deployment.rows("UPDATE embedding_fills SET retry_at = now()")
+        await fill_next(filler)
+    assert (await deployment.rollout()).live.id == space_id
+
+
+# Looking up the live space
+
+
+async def test_a_busy_database_keeps_no_question_from_its_space(deployment: Deployment) -> None:
+    await deployment.add("The walrus swims in the sea.")
+    resources = deployment.resources
+    spaces = SpaceDirectory(resources.db, resources.embedders, ttl_s=0.0)
+    doubter = SpaceDirectory(resources.db, resources.embedders, ttl_s=0.0, trust_s=0.0)
+    stranger = SpaceDirectory(resources.db, resources.embedders)
+    live = await spaces.find_live()
+    assert live is not None
+    assert await doubter.find_live() == live
+    async with AsyncExitStack() as stack:
+        for _ in range(2):  # all connections of the pool
+            session = await stack.enter_async_context(resources.db.system_transaction())
+            await session.execute(text("SELECT 1"))
+        assert await asyncio.gather(*(spaces.find_live() for _ in range(5))) == [live] * 5
+        # What was never known, or too long ago, is no answer.
+        for other in (doubter, stranger):
+            with pytest.raises(PoolTimeoutError):
+                await other.find_live()
+    assert await stranger.find_live() == live
+
+
+def test_a_space_is_kept_for_longer_than_it_is_believed_to_be_live() -> None:
+    longest_embedding_s = 30
+    assert _TTL_S < _TRUST_S < SETTLE_S - longest_embedding_s
 
 
 # Settings
