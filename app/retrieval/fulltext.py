@@ -1,7 +1,6 @@
 """Chunks that share words with the question: BM25 over terms made in Python, ranked in SQL."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from uuid import UUID
 
 import asyncpg
@@ -12,21 +11,10 @@ from app.retrieval.query_terms import AnalyzedQuery
 
 # $1 organization, $2 and $3 pages, $4 terms, $5 weights, $6 groups, $7 limit, $8 further chunks.
 _SEARCH = """
-    SELECT chunk_id, score, coverage, heading_coverage
+    SELECT chunk_id, score
     FROM search_chunks_fulltext($1, {documents}, $2, $3, $4, $5, $6, $7, $8)
 """
 _FIRST_CONDITION_PARAMETER = 9
-
-
-@dataclass(frozen=True, slots=True)
-class FulltextHit(Candidate):
-    """`score` is BM25 divided by what the question's words weigh: about 0.5 for each of them once.
-    `coverage` is which share, in 0..1, of the question's words the chunk has, rare ones counting
-    more, in its text, title or headings; `heading_coverage`, in its headings.
-    """
-
-    coverage: float
-    heading_coverage: float
 
 
 async def search_fulltext(
@@ -37,9 +25,10 @@ async def search_fulltext(
     wanted: Filter,
     limit: int,
     also: Sequence[UUID] = (),
-) -> list[FulltextHit]:
+) -> list[Candidate]:
     """Return the `limit` best chunks that have any word of the query, best first.
 
+    The score is BM25 divided by what the query's words weigh: about 0.5 for each of them once.
     Those of `also` are in the list too, with a score of 0 where they have no word of it.
     """
     condition = compile_documents(wanted, first_parameter=_FIRST_CONDITION_PARAMETER)
@@ -60,7 +49,4 @@ async def search_fulltext(
         list(also),
         *(condition.values if condition else ()),
     )
-    return [
-        FulltextHit(row["chunk_id"], row["score"], row["coverage"], row["heading_coverage"])
-        for row in rows
-    ]
+    return [Candidate(row["chunk_id"], row["score"]) for row in rows]

@@ -36,8 +36,7 @@ _SEARCH = """
 -- term of the title (label B), 0.4 for one of the heading (A). ts_rank() reads a tsvector fastest:
 -- of tf positions it makes s = sum(1 / j^2) / 1.645, so that tf is 0.6 * s / (1 - s). Divided by
 -- what the words weigh, phrases included, scores of different questions can be compared.
--- `coverage` is which share of the words, by weight and idf, the chunk has, `heading_coverage` its
--- heading. A word that no chunk has counts as the rarest.
+-- A word that no chunk has counts as the rarest.
 -- The index is asked for the rarest terms until together they stand in `budget` chunks: common ones
 -- cost the most and tell the least. It is asked for a word's beginning only where few chunks have
 -- its stem. What it finds is ranked roughly, the best p_limit of that by all terms.
@@ -46,8 +45,7 @@ _SEARCH = """
 CREATE FUNCTION search_chunks_fulltext(
     p_org uuid, p_documents uuid[], p_page_first integer, p_page_last integer, p_terms text[],
     p_weights double precision[], p_groups integer[], p_limit integer, p_extra uuid[])
-RETURNS TABLE (chunk_id uuid, score double precision, coverage double precision,
-    heading_coverage double precision)
+RETURNS TABLE (chunk_id uuid, score double precision)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path = public, pg_temp
 SET enable_seqscan = off SET enable_indexscan = off SET plan_cache_mode = force_generic_plan AS $$
@@ -57,9 +55,7 @@ DECLARE
     average double precision;
     budget integer;
     words tsquery[];
-    headings tsquery[];
     weights double precision[];
-    shares double precision[];
     whole double precision;
     rare_words tsquery[];
     rare_weights double precision[];
@@ -81,14 +77,12 @@ BEGIN
     ), grouped AS (
         SELECT t.term, t.word_group, t.n, t.weight, count(*) OVER g AS members,
             coalesce(max(t.weight) FILTER (WHERE t.n > 0) OVER g, max(t.weight) OVER g) AS best,
-            sum(t.weight) FILTER (WHERE t.n > 0) OVER g AS known,
             sum(t.n) OVER (ORDER BY t.is_beginning, t.n, t.term) AS reached,
             t.is_beginning AND coalesce(min(t.n) FILTER (WHERE NOT t.is_beginning) OVER g, 0) >= 5
                 AS is_spare
         FROM terms t WINDOW g AS (PARTITION BY t.word_group)
     ), weighed AS (
-        SELECT t.*, CASE WHEN t.word_group > 0 THEN t.weight / t.known ELSE 0 END
-                * t.best / sum(t.best / t.members) FILTER (WHERE t.word_group > 0) OVER () AS share,
+        SELECT t.*,
             sum(CASE WHEN t.word_group > 0 THEN t.best / t.members ELSE t.weight END) OVER ()
                 AS whole,
             -- Of what is rare here, the documents asked for may have nothing: one term more.
@@ -96,11 +90,10 @@ BEGIN
                 OR (p_documents IS NOT NULL AND t.reached - t.n < budget)) AS is_rare
         FROM grouped t
     )
-    SELECT array_agg(t.term::tsquery), array_agg((t.term || ':' || 'A')::tsquery),
-        array_agg(t.weight), array_agg(t.share), max(t.whole),
+    SELECT array_agg(t.term::tsquery), array_agg(t.weight), max(t.whole),
         array_agg(t.term::tsquery) FILTER (WHERE t.is_rare),
         array_agg(t.weight) FILTER (WHERE t.is_rare)
-    INTO words, headings, weights, shares, whole, rare_words, rare_weights
+    INTO words, weights, whole, rare_words, rare_weights
     FROM weighed t WHERE t.n > 0;
     RETURN QUERY
     WITH hits AS MATERIALIZED (
@@ -127,19 +120,16 @@ BEGIN
         WHERE hits.org_id = p_org
         LIMIT p_limit
     )
-    SELECT c.id, coalesce(ranked.score / whole, 0), coalesce(ranked.share, 0),
-        coalesce(ranked.heading_share, 0)
+    SELECT c.id, coalesce(ranked.score / whole, 0)
     FROM (SELECT id FROM found UNION SELECT unnest(p_extra)) AS wanted,
     LATERAL (
         SELECT k.id, k.tsv, k.token_count FROM chunks k
         WHERE k.org_id = p_org AND k.id = wanted.id OFFSET 0) AS c,
     LATERAL (
-        SELECT sum(w.share) AS share,
-            sum(w.share) FILTER (WHERE c.tsv @@ w.heading) AS heading_share,
-            sum(w.weight * (3 * ts_rank('{0, 0, 1, 0.2}', c.tsv, w.word) + coalesce(1 / (1
+        SELECT sum(w.weight * (3 * ts_rank('{0, 0, 1, 0.2}', c.tsv, w.word) + coalesce(1 / (1
                 + (1 / nullif(ts_rank('{1, 0, 0, 0}', c.tsv, w.word), 0) - 1)
                 * (0.375 + 1.125 * c.token_count / average)), 0))) AS score
-        FROM unnest(words, headings, weights, shares) AS w(word, heading, weight, share)
+        FROM unnest(words, weights) AS w(word, weight)
         WHERE c.tsv @@ w.word) AS ranked
     ORDER BY 2 DESC, c.id;
 END $$
