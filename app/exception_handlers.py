@@ -112,7 +112,7 @@ async def _handle_validation_error(request: Request, error: Exception) -> JSONRe
             request, 400, "invalid_json", "The body is not JSON.", "invalid_request_error", None, {}
         )
     place = [str(part) for part in first["loc"][1:]]  # behind "body", "query", "path" or "header"
-    message = first["msg"]
+    message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         # The name of such a field is the client's own text.
         place, message = place[:-1], "There is a field that is not known"

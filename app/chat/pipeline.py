@@ -91,6 +91,7 @@ class Answerer:
         provider, model = await self.models.resolve(question.model)
         sources: list[tuple[Source, RankedChunk]] = []
         asked, fits_documents = "", True
+        phrases: tuple[str, ...] = ()
         if question.use_rag:
             is_extractive = provider.name == EXTRACTIVE
             found = await self.retriever.retrieve(
@@ -104,7 +105,8 @@ class Answerer:
                     may_expand=True,
                 ),
             )
-            asked, fits_documents = found.question, found.is_answerable
+            asked, phrases = found.question, found.phrases
+            fits_documents = found.is_answerable
             max_tokens = EXTRACTIVE_MAX_TOKENS if is_extractive else SOURCES_MAX_TOKENS
             sources = number_sources(found.chunks, max_tokens=max_tokens)
         request = ChatRequest(
@@ -118,6 +120,7 @@ class Answerer:
             temperature=question.temperature,
             max_tokens=question.max_tokens,
             question=asked,
+            phrases=phrases,
             sources=tuple(source for source, _ in sources),
         )
         return Prepared(

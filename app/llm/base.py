@@ -65,8 +65,8 @@ class Source:
 class ChatRequest:
     """One call of a chat model. `model` is the vendor's own id, without our provider prefix.
 
-    `question` and `sources` repeat what the messages already hold; only a provider without a
-    language model (`extractive`) reads them.
+    `question` and `sources` repeat what the messages already hold, `phrases` are other names of
+    what is asked for; only a provider without a language model (`extractive`) reads them.
     """
 
     model: str
@@ -74,6 +74,7 @@ class ChatRequest:
     temperature: float
     max_tokens: int
     question: str = ""
+    phrases: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
 
 

@@ -32,7 +32,7 @@ from app.retrieval.trace import StepOutcome, Trace, TracedCandidate
 CANDIDATES_PER_STAGE = 30
 # What a question's other names add to its vector.
 PHRASES_WEIGHT = 0.5
-# Below this answerability, further queries are worth the call of a model.
+# Below this answerability, further queries are worth the call of a model: unless nothing is there.
 HARD = 0.5
 # More than asked for, in case that some repeat others.
 _SPARE = 10
@@ -42,12 +42,14 @@ _SPARE = 10
 class Retrieval:
     """Chunks, best first, and how they were found.
 
-    `question` is the one that was searched: of a follow-up, the one that stands alone.
+    `question` is the one that was searched: of a follow-up, the one that stands alone; `phrases`
+    are other names of what it asks for.
     `answerability` is the probability, in 0..1, that the documents hold an answer. Where
     `is_answerable` is False it is too low for a model to be asked.
     """
 
     question: str
+    phrases: tuple[str, ...]
     chunks: tuple[RankedChunk, ...]
     answerability: float
     is_answerable: bool
@@ -90,7 +92,8 @@ class Retriever:
         with trace.timed("condense"):
             question = await self.rewriter.condense(query, trace)
         found = await self._search(scope, [question], query, trace)
-        if query.may_expand and found.verdict.answerability < HARD:
+        is_hard = found.verdict.is_answerable and found.verdict.answerability < HARD
+        if query.may_expand and is_hard:
             found = await self._expand(scope, question, query, trace) or found
         with trace.timed("rerank"):
             chunks = await rerank(self.reranker, question, found.chunks, trace, model=query.model)
@@ -98,6 +101,7 @@ class Retriever:
         trace.finish({chunk.chunk_id for chunk in choice.chunks}, choice.cuts)
         return Retrieval(
             question,
+            tuple(trace.phrases),
             tuple(choice.chunks),
             found.verdict.answerability,
             found.verdict.is_answerable,
@@ -126,7 +130,11 @@ class Retriever:
             asked = await asyncio.gather(*(self._embed(scope, q) for q in questions))
         space = asked[0].embedded.space
         calibration = choose_calibration(questions[0], space.model if space else None)
-        trace.begin([phrasing.question.core for phrasing in asked], space.id if space else None)
+        trace.begin(
+            [phrasing.question.core for phrasing in asked],
+            asked[0].question.phrases,
+            space.id if space else None,
+        )
         count = max(query.top_k, MAX_TEXTS) if self.reranker else query.top_k
         evidence: dict[UUID, Evidence] = {}
         facts: dict[UUID, Fact] = {}
@@ -204,7 +212,8 @@ async def _run_stages(
             vector=vector,
         )
     trace.place("dense", nearest)
-    trace.place("fulltext", [hit for hit in hits if hit.score > 0])
+    # What comes behind are candidates of the other stage, and others between them are not known.
+    trace.place("fulltext", [hit for hit in hits[:limit] if hit.score > 0])
     scores = {hit.chunk_id: hit.score for hit in hits}
     evidence = {
         chunk_id: Evidence(chunk_id, fact.similarity, scores.get(chunk_id, 0.0))
@@ -253,6 +262,6 @@ def _traced(
         fact.ordinal,
         fact.page_start,
         fact.page_end,
-        similarity=item.similarity or 0.0,
+        similarity=item.similarity,
         fulltext=item.fulltext,
     )

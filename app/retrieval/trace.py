@@ -56,7 +56,7 @@ class TracedCandidate:
     ordinal: int
     page_start: int
     page_end: int
-    similarity: float
+    similarity: float | None
     fulltext: float
     places: dict[str, Place] = field(default_factory=dict)
     cut: Cut | None = None
@@ -64,7 +64,8 @@ class TracedCandidate:
 
 @dataclass(slots=True)
 class Trace:
-    """Filled while a question is answered. `queries` are what was searched, the main one first.
+    """Filled while a question is answered. `queries` are what was searched, the main one first;
+    `phrases` are other names of what is asked for, which were searched with it.
 
     Timings are in milliseconds, by step. `plan` is how the dense stage searched: exact, hnsw, or
     none where nothing was embedded in the space. `candidates` are in the order of the fused stage.
@@ -72,6 +73,7 @@ class Trace:
 
     asked: str
     queries: list[str] = field(default_factory=list)
+    phrases: list[str] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
     candidates: dict[UUID, TracedCandidate] = field(default_factory=dict)
     timings_ms: dict[str, float] = field(default_factory=dict)
@@ -79,9 +81,9 @@ class Trace:
     space_id: int | None = None
     _rankings: dict[str, Sequence[Candidate]] = field(default_factory=dict)
 
-    def begin(self, queries: Sequence[str], space_id: int | None) -> None:
+    def begin(self, queries: Sequence[str], phrases: Sequence[str], space_id: int | None) -> None:
         """Start over: what was traced of an earlier search no longer counts, but its time does."""
-        self.queries, self.space_id = list(queries), space_id
+        self.queries, self.phrases, self.space_id = list(queries), list(phrases), space_id
         self.candidates, self._rankings = {}, {}
 
     def note(self, name: str, outcome: StepOutcome, reason: str | None = None) -> None:

@@ -10,9 +10,11 @@ from app.core.errors import UnprocessableRequest
 from app.core.text import AnyText
 from app.dependencies import Caller, ResourcesDep, get_retriever
 from app.documents.library import check_all_exist
+from app.llm.base import Message, Role
 from app.retrieval.base import RetrievalQuery
 from app.retrieval.pipeline import Retrieval, Retriever
 from app.retrieval.trace import Cut, StepOutcome
+from app.routers.chat import ChatMessage
 from app.routers.search_filters import FilterFields
 
 router = APIRouter(prefix="/api/v1/search", tags=["search"])
@@ -23,6 +25,11 @@ class SearchRequest(FilterFields):
         min_length=1, max_length=4_000, examples=["What were net sales in 2018?"]
     )
     top_k: int = Field(default=5, ge=1, le=50)
+    history: list[ChatMessage] = Field(
+        default_factory=list,
+        max_length=200,
+        description="The turns before, oldest first: a follow-up is searched as a full question.",
+    )
     explain: bool = Field(default=False, description="Adds `trace`: how the results were found.")
 
 
@@ -34,7 +41,9 @@ class SearchHit(BaseModel):
     text: str
     page_start: int
     page_end: int
-    score: float = Field(ge=0, le=1, description="The probability that it answers the query.")
+    score: float = Field(
+        ge=0, le=1, description="The probability that it answers; after reranking, its place's."
+    )
 
 
 class StepOut(BaseModel):
@@ -55,7 +64,7 @@ class TracedCandidateOut(BaseModel):
     chunk_index: int
     page_start: int
     page_end: int
-    similarity: float = Field(description="The cosine of question and chunk.")
+    similarity: float | None = Field(description="The cosine; null for a chunk without a vector.")
     fulltext: float = Field(ge=0, description="The chunk's share of the question's words, by BM25.")
     places: dict[str, PlaceOut] = Field(description="By stage, in the order of the stages.")
     cut: Cut | None = Field(description="Why it is not among the results; null for a result.")
@@ -66,6 +75,7 @@ class TraceOut(BaseModel):
 
     asked: str
     queries: list[str] = Field(description="What was searched, the main query first.")
+    phrases: list[str] = Field(description="Other names of what is asked, searched with it.")
     steps: list[StepOut]
     plan: str = Field(description="How vectors were searched: exact, hnsw or none.")
     space_id: int | None
@@ -96,7 +106,10 @@ async def search(
     if body.document_ids:
         async with resources.db.transaction(caller) as session:
             await check_all_exist(session, caller.org_id, body.document_ids)
-    found = await retriever.retrieve(caller, RetrievalQuery(query, body.top_k, body.to_filter()))
+    history = tuple(Message(Role(turn.role), turn.content) for turn in body.history)
+    found = await retriever.retrieve(
+        caller, RetrievalQuery(query, body.top_k, body.to_filter(), history)
+    )
     response = SearchResponse(
         results=[
             SearchHit(
@@ -122,6 +135,7 @@ def _trace(found: Retrieval) -> TraceOut:
     return TraceOut(
         asked=trace.asked,
         queries=trace.queries,
+        phrases=trace.phrases,
         steps=[
             StepOut(name=step.name, outcome=step.outcome, reason=step.reason)
             for step in trace.steps

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
+import pytest
 from sqlalchemy import text
 
 from app.config import Settings
@@ -91,12 +92,16 @@ async def test_a_search_for_something_else_is_not_answerable(
 
 
 async def test_a_further_query_that_fails_costs_nothing(
-    person: Person, ingester: Ingester, resources: Resources
+    person: Person,
+    ingester: Ingester,
+    resources: Resources,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("app.retrieval.pipeline.HARD", 1.1)
     ids = await add_sections(person, ingester)
     spaces = LimitedSpaces(resources.db, resources.embedders)
     retriever = Retriever(resources.db, spaces, FurtherQueries(None), None)
-    query = RetrievalQuery("zxqv unknown thing", 3, may_expand=True)
+    query = RetrievalQuery(TURBINES, 3, may_expand=True)
     found = await retriever.retrieve(await tenant_of(resources, ids[0]), query)
     assert len(found.chunks) == 3
     assert [(step.name, step.outcome) for step in found.trace.steps] == [
@@ -146,3 +151,41 @@ async def test_pleasantries_are_not_what_is_asked(person: Person, ingester: Inge
     question = "Please explain how many wind turbines Acme made in Bremen. Thanks!"
     answer = (await search(person, question)).json()
     assert answer["results"][0]["filename"] == "Turbines.txt"
+
+
+async def test_a_follow_up_is_searched_as_a_full_question(
+    person: Person, ingester: Ingester
+) -> None:
+    await add_sections(person, ingester)
+    history = [
+        {"role": "user", "content": "How many wind turbines were in the hall in 2013?"},
+        {"role": "assistant", "content": "Nine."},
+    ]
+    answer = await search(person, "And in 2014?", history=history, explain=True)
+    trace = answer.json()["trace"]
+    assert trace["asked"] == "And in 2014?"
+    assert "turbines" in trace["queries"][0]
+    assert [step["name"] for step in trace["steps"]] == ["condense"]
+    assert trace["steps"][0]["outcome"] == "fell_back"
+    assert (
+        await search(person, "And?", history=[{"role": "x", "content": "y"}])
+    ).status_code == 422
+
+
+async def test_other_names_of_what_is_asked_are_in_the_trace(
+    person: Person, ingester: Ingester
+) -> None:
+    await add_document(
+        person,
+        "report.txt",
+        "Purchases of property, plant and equipment were 1,577 million in 2018.",
+    )
+    await ingest_all(ingester)
+    question = "How much was capex in 2018?"
+    trace = (await search(person, question, explain=True)).json()["trace"]
+    assert "purchases of property, plant and equipment" in trace["phrases"]
+    answer = await person.post(
+        "/api/v1/chat/", json={"messages": [{"role": "user", "content": question}]}
+    )
+    assert "1,577 million" in answer.json()["response"]
+    assert answer.json()["citations"][0]["verified"]

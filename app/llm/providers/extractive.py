@@ -172,7 +172,7 @@ def _answer(request: ChatRequest) -> tuple[str, Finish]:
         fixed = NO_LANGUAGE_MODEL
     else:
         fixed = NOT_IN_DOCUMENTS
-        extracts = choose_extracts(request.question, request.sources)
+        extracts = _choose_by_any_name(request)
     kept: list[Extract] = []
     for extract in extracts:
         if _token_count(_render([*kept, extract])) <= request.max_tokens:
@@ -185,6 +185,25 @@ def _answer(request: ChatRequest) -> tuple[str, Finish]:
         reason = FinishReason.LENGTH
     prompt_tokens = sum(_token_count(message.content) for message in request.messages)
     return text, Finish(reason, Usage(prompt_tokens, _token_count(text), True), MODEL)
+
+
+def _choose_by_any_name(request: ChatRequest) -> list[Extract]:
+    """Choose by the question, or else by the first other name of what it asks for that is there.
+
+    All words of the name must stand in an extract; the years that are asked for stay with it.
+    """
+    extracts = choose_extracts(request.question, request.sources)
+    years = sorted(key for key in term_keys(request.question) if _YEAR.fullmatch(key))
+    for phrase in request.phrases:
+        if extracts:
+            break
+        name = term_keys(phrase) - STOP_WORDS
+        extracts = [
+            extract
+            for extract in choose_extracts(" ".join([phrase, *years]), request.sources)
+            if name <= term_keys(extract.source.text[extract.start : extract.end])
+        ]
+    return extracts
 
 
 def _token_count(text: str) -> int:

@@ -201,7 +201,9 @@ def test_the_ranking_of_a_chat_model_is_read(answer: str, indexes: list[int]) ->
     assert read_ranking(answer, count=4) == indexes
 
 
-@pytest.mark.parametrize("answer", ["", "None of them.", "3, 1", "[5, 6]", "[1.5]", "[one]"])
+@pytest.mark.parametrize(
+    "answer", ["", "None of them.", "The answer is this [1].", "3, 1", "[5, 6]", "[1.5]", "[one]"]
+)
 def test_an_answer_without_a_ranking_is_refused(answer: str) -> None:
     with pytest.raises(ProviderError) as raised:
         read_ranking(answer, count=4)
