@@ -1,6 +1,6 @@
-"""Candidates -> what is known of them, and the chunks themselves."""
+"""Candidates -> what is known of them: one statement for both stages."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
@@ -14,17 +14,13 @@ from app.retrieval.base import Candidate, RankedChunk
 # The file name is the one that goes with the chunks.
 _FACTS = """
     SELECT c.id, c.document_id, d.ready_filename, d.page_count, c.ordinal, c.page_start, c.page_end,
-           -(e.embedding <#> $4::halfvec) AS similarity
+           -(e.embedding <#> $4::halfvec) AS similarity, c.text, c.spans, c.heading
     FROM chunks c
     JOIN documents d ON d.org_id = c.org_id AND d.id = c.document_id
     LEFT JOIN chunk_embeddings e
         ON e.space_id = $3 AND e.org_id = c.org_id AND e.chunk_id = c.id
     WHERE c.org_id = $1 AND c.id = ANY ($2)
 """
-_CHUNKS = """
-    SELECT id, text, spans, heading FROM chunks WHERE org_id = $1 AND id = ANY ($2)
-"""
-
 
 # Text and web pages come as one page of any length: there so many passages count as a page.
 _PASSAGES_A_PAGE = 5
@@ -35,7 +31,9 @@ Place = tuple[UUID, int, int]
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """Where a chunk stands. `similarity` is its cosine to the question, None without a vector."""
+    """A chunk and where it stands. `similarity` is its cosine to the question, None where it has no
+    vector; `spans` is flat.
+    """
 
     document_id: UUID
     filename: str
@@ -44,6 +42,9 @@ class Fact:
     page_start: int
     page_end: int
     similarity: float | None
+    text: str
+    spans: Sequence[int]
+    heading: str | None
 
     @property
     def place(self) -> Place:
@@ -64,32 +65,16 @@ async def load_facts(
     return {row[0]: Fact(*row[1:]) for row in map(tuple, rows)}
 
 
-async def load_chunks(
-    driver: asyncpg.Connection,
-    org_id: UUID,
-    ranking: Sequence[Candidate],
-    facts: Mapping[UUID, Fact],
-) -> list[RankedChunk]:
-    """Return the chunks of a ranking in its order, with its scores."""
-    if not ranking:
-        return []
-    rows = await driver.fetch(_CHUNKS, org_id, [candidate.chunk_id for candidate in ranking])
-    by_id = {row["id"]: row for row in rows}
-    return [
-        _to_chunk(by_id[candidate.chunk_id], facts[candidate.chunk_id], candidate.score)
-        for candidate in ranking
-    ]
-
-
-def _to_chunk(row: asyncpg.Record, fact: Fact, score: float) -> RankedChunk:
+def to_chunk(candidate: Candidate, fact: Fact) -> RankedChunk:
+    """Return the chunk of a candidate, with its score."""
     return RankedChunk(
-        chunk_id=row["id"],
+        chunk_id=candidate.chunk_id,
         document_id=fact.document_id,
         filename=fact.filename,
         ordinal=fact.ordinal,
-        text=row["text"],
-        spans=unflatten_spans(row["spans"]),
-        heading=row["heading"],
-        score=score,
+        text=fact.text,
+        spans=unflatten_spans(fact.spans),
+        heading=fact.heading,
+        score=candidate.score,
         similarity=fact.similarity,
     )

@@ -13,7 +13,7 @@ import numpy as np
 
 from app.core.db import Database, TenantScope
 from app.core.errors import ProviderError
-from app.llm.rerankers import MAX_TEXTS, Reranker
+from app.llm.rerankers import Reranker
 from app.retrieval.base import Candidate, RankedChunk, RetrievalQuery
 from app.retrieval.condense import QueryRewriter
 from app.retrieval.dense import search_dense
@@ -22,7 +22,7 @@ from app.retrieval.expansion import ExpandedQuestion, expand_question
 from app.retrieval.fallback import fallback_reason
 from app.retrieval.fulltext import search_fulltext
 from app.retrieval.fusion import Evidence, Verdict, choose_calibration, fuse, judge
-from app.retrieval.loading import Fact, Place, load_chunks, load_facts
+from app.retrieval.loading import Fact, Place, load_facts, to_chunk
 from app.retrieval.query_terms import analyze_query
 from app.retrieval.rerank import rerank
 from app.retrieval.spaces import QueryVector, Space, SpaceDirectory
@@ -34,8 +34,6 @@ CANDIDATES_PER_STAGE = 30
 PHRASES_WEIGHT = 0.5
 # Below this answerability, further queries are worth the call of a model: unless nothing is there.
 HARD = 0.5
-# More than asked for, in case that some repeat others.
-_SPARE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +64,7 @@ class _Asked:
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """The best chunks, some more than asked for, and whether they answer."""
+    """All candidates, best first, and whether they answer."""
 
     chunks: list[RankedChunk]
     places: Mapping[UUID, Place]
@@ -135,7 +133,6 @@ class Retriever:
             asked[0].question.phrases,
             space.id if space else None,
         )
-        count = max(query.top_k, MAX_TEXTS) if self.reranker else query.top_k
         evidence: dict[UUID, Evidence] = {}
         facts: dict[UUID, Fact] = {}
         # One snapshot: what a stage found must be there to be loaded.
@@ -149,8 +146,7 @@ class Retriever:
             ranked = fuse(evidence.values(), calibration, places)
             trace.candidates = {c.chunk_id: _traced(c, facts, evidence) for c in ranked}
             trace.place("fused", ranked)
-            with trace.timed("load"):
-                chunks = await _load(driver, scope.org_id, ranked, facts, places, count)
+        chunks = [to_chunk(candidate, facts[candidate.chunk_id]) for candidate in ranked]
         best = evidence[ranked[0].chunk_id] if ranked else None
         return _Found(chunks, places, judge(best, calibration))
 
@@ -203,7 +199,7 @@ async def _run_stages(
             limit=limit,
             also=[candidate.chunk_id for candidate in nearest],
         )
-    with trace.timed("facts"):
+    with trace.timed("load"):
         facts = await load_facts(
             driver,
             org_id,
@@ -230,21 +226,6 @@ def _keep_best(evidence: dict[UUID, Evidence], more: Mapping[UUID, Evidence]) ->
             max((s for s in (known.similarity, item.similarity) if s is not None), default=None),
             max(known.fulltext, item.fulltext),
         )
-
-
-async def _load(
-    driver: asyncpg.Connection,
-    org_id: UUID,
-    ranked: Sequence[Candidate],
-    facts: Mapping[UUID, Fact],
-    places: Mapping[UUID, Place],
-    count: int,
-) -> list[RankedChunk]:
-    """Return the best chunks, at least `count` that do not repeat others if there are so many."""
-    loaded = await load_chunks(driver, org_id, ranked[: count + _SPARE], facts)
-    if len(loaded) < len(ranked) and not choose(loaded, count, places).is_diverse:
-        loaded += await load_chunks(driver, org_id, ranked[count + _SPARE :], facts)
-    return loaded
 
 
 def _is_same(one: Space | None, other: Space | None) -> bool:

@@ -72,7 +72,7 @@ async def test_the_trace_tells_how_each_candidate_fared(person: Person, ingester
     assert trace["queries"] == [TURBINES]
     assert trace["plan"] == "exact"
     assert trace["is_answerable"]
-    assert trace["timings_ms"].keys() >= {"embed", "dense", "fulltext", "facts", "load"}
+    assert trace["timings_ms"].keys() >= {"embed", "dense", "fulltext", "load"}
     first, *others = trace["candidates"]
     assert first["chunk_id"] == answer["results"][0]["chunk_id"]
     assert first["cut"] is None
