@@ -10,13 +10,14 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 # The extra alone: with --extra, the product's own dependencies would come along.
 LOCAL_EXTRA := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"] \
 	["optional-dependencies"]["local"], sep="\n")
-APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --no-install-recommends \
-	tesseract-ocr
+# What tests run beside the product, as command:package of Debian.
+TEST_TOOLS := tesseract:tesseract-ocr nginx:nginx-light chromium:chromium
+APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --no-install-recommends
 
 RUNTIME_STAMP := $(VENV)/.runtime-installed
 DEV_STAMP := $(VENV)/.dev-installed
 
-.PHONY: run install test tesseract check lock clean help
+.PHONY: run install test tools check lock clean help
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -27,17 +28,21 @@ run: $(RUNTIME_STAMP) ## install what is missing, then start everything (PORT=80
 
 install: $(RUNTIME_STAMP) ## install the locked packages into .venv
 
-test: $(DEV_STAMP) tesseract ## run the tests
+test: $(DEV_STAMP) tools ## run the tests
 	@exec $(BIN)/python -m pytest
 
-# Only the tests install it: `make run` needs no root, and without Tesseract reads no scans.
-tesseract: ## install Debian's Tesseract, which reads scans, where that is possible
-	@command -v tesseract > /dev/null || { \
-		command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ] && echo "Installing tesseract-ocr" && \
-		{ $(APT_INSTALL) > /dev/null 2>&1 || \
-			{ apt-get update --quiet=2 && $(APT_INSTALL) > /dev/null; }; }; \
-	} || echo "Tesseract is not there, and to install it here takes root and apt-get:" \
-		"the tests of text recognition are skipped, and fail where CI=true." >&2
+# Only the tests install them: `make run` needs no root, and without Tesseract reads no scans.
+tools: ## install what tests run beside the product (Tesseract, nginx, Chromium), where possible
+	@packages=""; \
+	for tool in $(TEST_TOOLS); do \
+		command -v "$${tool%%:*}" > /dev/null || packages="$$packages $${tool##*:}"; \
+	done; \
+	test -z "$$packages" || { \
+		command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ] && echo "Installing$$packages" && \
+		{ $(APT_INSTALL) $$packages > /dev/null 2>&1 || \
+			{ apt-get update --quiet=2 && $(APT_INSTALL) $$packages > /dev/null; }; }; \
+	} || echo "Not there, and to install it here takes root and apt-get:$$packages." \
+		"The tests that need it are skipped, and fail where CI=true." >&2
 
 check: $(DEV_STAMP) ## formatting, lint, types, layers
 	$(BIN)/ruff format --check .

@@ -30,19 +30,6 @@ BROKEN = Reply(failure=Failure.STATUS, status=500)
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer() as server:
-        yield server
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    redis = open_redis(redis_url)
-    yield redis
-    await redis.aclose(close_connection_pool=True)
-
-
-@pytest.fixture
 def model() -> str:
     """A model of its own for each test: what Redis knows of a model is shared."""
     return f"m-{uuid4().hex}"

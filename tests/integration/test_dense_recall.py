@@ -9,12 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.db import Database
 from app.core.ids import new_id
-from app.core.jobs import JobSender
 from app.ingestion.hnsw import build_due_indexes
 from app.ingestion.indexing import ensure_space
 from app.retrieval import recall
@@ -76,23 +74,6 @@ class Corpus:
     @property
     def deleted(self) -> UUID:
         return self.large.documents[3]
-
-
-@pytest.fixture(scope="module")
-async def db(database_url: str, redis_url: str) -> AsyncIterator[Database]:
-    jobs = JobSender(redis_url)
-    database = Database(database_url, jobs, pool_size=2)
-    yield database
-    await database.close()
-    jobs.close()
-
-
-@pytest.fixture(scope="module")
-async def owner(database_url: str) -> AsyncIterator[AsyncConnection]:
-    engine = create_async_engine(database_url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    async with engine.connect() as connection:
-        yield connection
-    await engine.dispose()
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ and the health checks run for real.
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -23,6 +22,7 @@ from ruamel.yaml import YAML
 from app.config import Settings
 from app.core.jobs import JobName, queue_of
 from app.core.redis import WORKER_HEARTBEAT_KEY
+from tests.tools import find_tool
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "docker-compose.yml"
@@ -450,11 +450,11 @@ def test_the_proxy_lets_the_largest_upload_through_and_keeps_tokens_out_of_its_l
     assert "location /metrics {\n            return 404;" in config
 
 
-@pytest.mark.skipif(shutil.which("nginx") is None, reason="nginx is not installed")
 def test_nginx_takes_its_file(tmp_path: Path) -> None:
+    nginx = find_tool("nginx", "nginx-light")
     config = (ROOT / "docker" / "nginx.conf").read_text().replace("/tmp/", f"{tmp_path}/")  # noqa: S108
     (tmp_path / "nginx.conf").write_text(config)
     result = subprocess.run(
-        ["nginx", "-t", "-c", tmp_path / "nginx.conf"], capture_output=True, text=True, check=False
+        [nginx, "-t", "-c", tmp_path / "nginx.conf"], capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr

@@ -1,6 +1,5 @@
 """Which provider answers for which model id, with real adapters against a real HTTP server."""
 
-from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
@@ -13,12 +12,6 @@ from app.llm.registry import Models, open_models
 from tests.provider_server import ProviderServer
 
 NOWHERE = "http://127.0.0.1:9"
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer() as server:
-        yield server
 
 
 def open_with(tmp_path: Path, **values: str) -> AbstractAsyncContextManager[Models]:

@@ -12,17 +12,16 @@ import pytest
 from numpy.typing import NDArray
 from redis.asyncio import Redis
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
-from sqlalchemy.pool import NullPool
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.db import Database
 from app.core.ids import new_id
-from app.core.jobs import JobSender
 from app.ingestion.hnsw import build_due_indexes
 from app.ingestion.indexing import ensure_space
 from app.llm.base import FloatMatrix, Purpose
 from app.llm.embedder import Embedder
 from app.llm.embedding_cache import query_key, space_name
+from app.models.embeddings import HNSW_BUILD_LOCK
 from app.retrieval import dense
 from app.retrieval.base import Candidate
 from app.retrieval.dense import USE_HNSW, Plan, scope_of, search_dense
@@ -68,23 +67,6 @@ class Corpus:
 @dataclass(frozen=True, slots=True)
 class Scope:
     org_id: UUID
-
-
-@pytest.fixture(scope="module")
-async def db(database_url: str, redis_url: str) -> AsyncIterator[Database]:
-    jobs = JobSender(redis_url)
-    database = Database(database_url, jobs, pool_size=2)
-    yield database
-    await database.close()
-    jobs.close()
-
-
-@pytest.fixture(scope="module")
-async def owner(database_url: str) -> AsyncIterator[AsyncConnection]:
-    engine = create_async_engine(database_url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
-    async with engine.connect() as connection:
-        yield connection
-    await engine.dispose()
 
 
 @pytest.fixture(scope="module")
@@ -168,9 +150,9 @@ async def test_the_index_is_built_when_an_organization_is_large_enough(
         {"name": name},
     )
     assert await state_of(db, corpus) is IndexState.NONE
-    await owner.execute(text("SELECT pg_advisory_lock(7330402113)"))
+    await owner.execute(text(f"SELECT pg_advisory_lock({HNSW_BUILD_LOCK})"))
     assert await state_of(db, corpus) is IndexState.BUILDING
-    await owner.execute(text("SELECT pg_advisory_unlock(7330402113)"))
+    await owner.execute(text(f"SELECT pg_advisory_unlock({HNSW_BUILD_LOCK})"))
     # Several processes at once: one of them builds.
     built = await asyncio.gather(
         *(build_due_indexes(database_url, threshold=LARGE - 1) for _ in range(4))
