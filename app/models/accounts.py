@@ -34,6 +34,8 @@ class User(Timestamped, Base):
 
 
 class Organization(Timestamped, Base):
+    """A tenant. `system_prompt` is added to ours; `rejects_injections` refuses such questions."""
+
     __tablename__ = "organizations"
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
@@ -41,6 +43,8 @@ class Organization(Timestamped, Base):
     # When a worker last took one of its documents, or pages of one.
     ingested_at: Mapped[datetime | None]
     recognized_at: Mapped[datetime | None]
+    system_prompt: Mapped[str] = mapped_column(Text, default="", server_default="")
+    rejects_injections: Mapped[bool] = mapped_column(default=False, server_default="false")
 
 
 class Membership(Timestamped, Base):

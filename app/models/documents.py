@@ -134,7 +134,10 @@ class Document(Timestamped, Base):
 
 
 class StoredPage(Base):
-    """The cleaned text of one page: what spans and quotes count in."""
+    """The cleaned text of one page: what spans and quotes count in.
+
+    `label` is the page's printed name, where that is not its number.
+    """
 
     __tablename__ = "pages"
     __table_args__ = (
@@ -150,6 +153,7 @@ class StoredPage(Base):
     height: Mapped[float | None]
     source: Mapped[str] = mapped_column(Text, server_default="text_layer")
     warnings: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
+    label: Mapped[str | None] = mapped_column(Text)
 
 
 class OcrPage(Timestamped, Base):
