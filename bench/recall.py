@@ -42,7 +42,7 @@ from app.retrieval.filters import EVERYTHING, Filter
 
 DIMENSIONS = 384
 ORGANIZATIONS = 200
-LIMIT = 50  # as many as retrieval asks for
+LIMIT = 50  # the most that retrieval asks for
 K = 10
 GOALS = "goals: recall 0.99 overall, 0.98 worst; p50 10 ms, p95 30 ms"
 DOCUMENT_CHUNKS = (20, 300)

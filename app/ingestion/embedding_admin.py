@@ -45,6 +45,15 @@ class SpaceRole(StrEnum):
     UNUSED = "unused"
 
 
+class SpaceState(StrEnum):
+    """What a space beside the live one is doing: its RolloutState, seen with its progress."""
+
+    FILLING = "filling"
+    COMPLETE = "complete"  # nothing is left to fill: it waits for its index, or for `switch`
+    PAUSED = "paused"
+    SWITCHED = "switched"
+
+
 class SpaceAction(StrEnum):
     PAUSE = "pause"
     RESUME = "resume"
@@ -62,7 +71,7 @@ class SpaceStatus:
     model: str
     dimensions: int
     role: SpaceRole
-    state: RolloutState | None
+    state: SpaceState | None
     is_held: bool
     progress: Progress
     error_code: str | None
@@ -82,19 +91,23 @@ async def list_spaces(db: Database) -> list[SpaceStatus]:
     """Return every space with its exact progress, in the order in which they were made."""
     async with db.system_transaction() as session:
         rollout = await find_rollout(session)
-        return [
-            SpaceStatus(
-                row.id,
-                row.model,
-                row.dimensions,
-                _role_of(row.id, rollout),
-                rollout.state if rollout and _is_beside(row.id, rollout) else None,
-                bool(rollout and rollout.is_held and _is_beside(row.id, rollout)),
-                await measure_progress(session, row.id),
-                row.error_code,
+        statuses = []
+        for row in (await session.execute(_SPACES)).all():
+            progress = await measure_progress(session, row.id)
+            beside = rollout if rollout and _is_beside(row.id, rollout) else None
+            statuses.append(
+                SpaceStatus(
+                    row.id,
+                    row.model,
+                    row.dimensions,
+                    _role_of(row.id, rollout),
+                    _state_of(beside.state, progress) if beside else None,
+                    bool(beside and beside.is_held),
+                    progress,
+                    row.error_code,
+                )
             )
-            for row in (await session.execute(_SPACES)).all()
-        ]
+        return statuses
 
 
 async def get_space(db: Database, space_id: int) -> SpaceStatus:
@@ -202,6 +215,12 @@ async def _do_between_queries(
 
 def _is_beside(space_id: int, rollout: Rollout) -> bool:
     return rollout.beside is not None and rollout.beside.id == space_id
+
+
+def _state_of(state: RolloutState, progress: Progress) -> SpaceState:
+    if state is RolloutState.FILLING and progress.embedded == progress.visible:
+        return SpaceState.COMPLETE
+    return SpaceState(state)
 
 
 def _role_of(space_id: int, rollout: Rollout | None) -> SpaceRole:

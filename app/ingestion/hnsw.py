@@ -12,6 +12,7 @@ from sqlalchemy.pool import NullPool
 
 from app.core.periodic import run_periodically
 from app.models.documents import EXACT_SCAN_MAX_CHUNKS
+from app.models.embeddings import HAS_HNSW, HNSW_BUILD_LOCK
 
 log = structlog.get_logger(__name__)
 
@@ -23,25 +24,22 @@ _MAX_DIMENSIONS = 4_000
 # and 17 (`bench.recall`). Building takes about twice as long, and so does each insert.
 _GRAPH = "WITH (m = 24, ef_construction = 128)"
 
-_LOCK = text("SELECT pg_try_advisory_lock(7330402113)")
+_LOCK = text(f"SELECT pg_try_advisory_lock({HNSW_BUILD_LOCK})")
 # Documents are few: they tell which organizations are worth counting in a partition.
-_DUE = text("""
+_DUE = text(f"""
     WITH large AS MATERIALIZED (
         SELECT org_id FROM documents WHERE generation > 0 AND deleted_at IS NULL
         GROUP BY org_id HAVING sum(chunk_count) > :threshold)
     SELECT s.id, s.dimensions FROM embedding_spaces s
     WHERE s.dimensions <= :max_dimensions
-      AND NOT EXISTS (
-        SELECT FROM pg_index i
-        WHERE i.indexrelid = to_regclass(format('chunk_embeddings_%s_hnsw', s.id))
-          AND i.indisvalid)
+      AND NOT {HAS_HNSW}
       AND EXISTS (
         SELECT FROM large
         WHERE :threshold < (SELECT count(*) FROM (
             SELECT FROM chunk_embeddings e WHERE e.space_id = s.id AND e.org_id = large.org_id
             LIMIT :threshold + 1) AS few))
     ORDER BY s.id
-""")
+""")  # noqa: S608  # constants
 
 
 async def run_index_builder(database_url: str) -> None:

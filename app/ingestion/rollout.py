@@ -17,7 +17,7 @@ from app.core.jobs import JobName, enqueue
 from app.ingestion.indexing import ensure_space
 from app.ingestion.vectors import KeptSpace, count_missing
 from app.models.documents import EXACT_SCAN_MAX_CHUNKS
-from app.models.embeddings import RolloutState
+from app.models.embeddings import HAS_HNSW, RolloutState
 
 log = structlog.get_logger(__name__)
 
@@ -62,16 +62,13 @@ _FILL = text("""
         error_code = NULL
 """)
 # The index builder works by the same rule.
-_WANTS_INDEX = text("""
+_WANTS_INDEX = text(f"""
     SELECT EXISTS (
         SELECT FROM documents WHERE generation > 0 AND deleted_at IS NULL
         GROUP BY org_id HAVING sum(chunk_count) > :threshold)
-    AND NOT EXISTS (
-        SELECT FROM pg_index i
-        WHERE i.indexrelid = to_regclass(format('chunk_embeddings_%s_hnsw', CAST(:id AS integer)))
-          AND i.indisvalid)
+    AND NOT (SELECT {HAS_HNSW} FROM embedding_spaces s WHERE s.id = :id)
     AND :dimensions <= 4000
-""")
+""")  # noqa: S608  # constants
 # It is complete, or it would not go live.
 _END_FILL = text("""
     UPDATE embedding_fills SET is_behind = false, failures = 0, retry_at = NULL, error_code = NULL

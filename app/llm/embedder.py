@@ -2,13 +2,12 @@
 
 import asyncio
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 from redis.asyncio import Redis
 
 from app.core.errors import ProviderError, ProviderErrorKind
@@ -16,7 +15,7 @@ from app.core.metrics import PROVIDER_ERRORS
 from app.llm.base import EmbeddingProvider, FloatMatrix, Purpose
 from app.llm.breaker import PROBE_INTERVAL_S, CircuitBreaker
 from app.llm.dimensions import SteadyEmbedding
-from app.llm.embedding_cache import EmbeddingCache, query_key, space_name
+from app.llm.embedding_cache import EmbeddingCache, Vector, query_key, space_name
 from app.llm.model_names import LOCAL
 from app.llm.single_flight import SingleFlight
 from app.llm.wire import provider_error
@@ -99,7 +98,7 @@ class Embedder:
         self._cache = EmbeddingCache(redis, ttl_s=cache_ttl_s)
         self._document_retries = document_retries
         self._query_retries = query_retries
-        self._flights = SingleFlight[NDArray[np.float32]]()
+        self._flights = SingleFlight[Vector]()
 
     async def embed_documents(self, texts: Sequence[str]) -> FloatMatrix:
         """Embed any number of texts in order, batch after batch.
@@ -107,24 +106,33 @@ class Embedder:
         Returns unit vectors, shape (len(texts), dimensions), float32. Waits for its turn while the
         breaker is open. Raises ProviderError after the last attempt, ValueError on no texts.
         """
-        size = self.provider.max_batch
-        batches = [texts[start : start + size] for start in range(0, len(texts), size)]
-        return np.concatenate([await self._embed_batch(batch) for batch in batches])
+        return np.concatenate([await self._embed_batch(batch) for batch in self._batches(texts)])
 
-    async def embed_query(self, org_id: UUID, text: str) -> NDArray[np.float32]:
-        """Return the unit vector of a query, shape (dimensions,), read-only.
+    async def embed_query(self, org_id: UUID, text: str) -> Vector:
+        """Return the unit vector of one query; see `embed_queries`."""
+        [vector] = await self.embed_queries(org_id, [text])
+        return vector
 
-        From the cache if it is there; the same query, asked at once by several in whichever
-        processes, is one call. Raises ProviderError after the last attempt, and at once while the
-        provider is known to be away.
+    async def embed_queries(self, org_id: UUID, texts: Sequence[str]) -> list[Vector]:
+        """Return the unit vectors of queries in order, each of shape (dimensions,), read-only.
+
+        From the cache if they are there, the others by one call of the model; the same query, asked
+        at once by several in whichever processes, is embedded once. Raises ProviderError after the
+        last attempt, and at once while the provider is known to be away.
         """
-        key = query_key(org_id, await self._space(), text)
-        cached = await self._cache.find(key)
-        if cached is not None:
-            return cached
-        if self._flights.is_under_way(key):
-            self._cache.count("shared")
-        return await self._flights.run(key, lambda: self._embed_in_turn(key, text))
+        space = await self._space()
+        keys = [query_key(org_id, space, text) for text in texts]
+        wanted = dict(zip(keys, texts, strict=True))
+        vectors = await self._cache.find(list(wanted))
+        missing = [key for key in wanted if key not in vectors]
+        if missing:
+            for key in missing:
+                if self._flights.is_under_way(key):
+                    self._cache.count("shared")
+            vectors |= await self._flights.run_all(
+                missing, lambda new: self._embed_in_turn({key: wanted[key] for key in new})
+            )
+        return [vectors[key] for key in keys]
 
     async def _space(self) -> str:
         provider = self.provider
@@ -135,12 +143,25 @@ class Embedder:
             dimensions=await self._embedding.find_dimensions(),
         )
 
-    async def _embed_in_turn(self, key: str, text: str) -> NDArray[np.float32]:
-        async with self._cache.turn(key) as shared:
-            if shared is not None:
-                return shared
-            matrix = await self._embed_with_retries([text], Purpose.QUERY, self._query_retries)
-            return await self._cache.store(key, matrix[0])
+    async def _embed_in_turn(self, texts: Mapping[str, str]) -> dict[str, Vector]:
+        """Embed texts by key, but for those that another process embeds meanwhile."""
+        vectors: dict[str, Vector] = {}
+        left = list(texts)
+        while left:
+            async with self._cache.turn(left) as turn:
+                vectors |= turn.vectors
+                for keys in self._batches(turn.mine):
+                    queries = [texts[key] for key in keys]
+                    matrix = await self._embed_with_retries(
+                        queries, Purpose.QUERY, self._query_retries
+                    )
+                    vectors |= await self._cache.store(dict(zip(keys, matrix, strict=True)))
+            left = turn.others
+        return vectors
+
+    def _batches(self, items: Sequence[str]) -> list[Sequence[str]]:
+        size = self.provider.max_batch
+        return [items[start : start + size] for start in range(0, len(items), size)]
 
     async def _embed_batch(self, texts: Sequence[str]) -> FloatMatrix:
         """Embed one batch; halve it as long as the vendor finds it too large."""

@@ -75,7 +75,7 @@ def describe(space: SpaceStatus) -> str:
     if space.error_code:
         line += f"  {space.error_code}: mend it, then `python -m app reembed resume`"
     elif space.is_held and progress.embedded == progress.visible:
-        line += "  complete: `python -m app reembed switch`"
+        line += "  `python -m app reembed switch` makes it live"
     elif space.role is SpaceRole.PREVIOUS:
         line += "  `python -m app reembed finish` frees it, `rollback` makes it live again"
     return line

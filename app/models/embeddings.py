@@ -9,6 +9,15 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base
 
+# SQL about a space `s`: its HNSW index, which is NULL where there is none, and whether a whole one
+# is there. What a killed build left is not.
+HNSW_INDEX = "to_regclass(format('chunk_embeddings_%s_hnsw', s.id))"
+HAS_HNSW = f"""
+    EXISTS (SELECT FROM pg_index i WHERE i.indexrelid = {HNSW_INDEX} AND i.indisvalid)
+"""
+# The key of the advisory lock that whoever builds such an index holds.
+HNSW_BUILD_LOCK = 7330402113
+
 
 class RolloutState(StrEnum):
     """What the space beside the live one is there for."""

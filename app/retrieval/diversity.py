@@ -1,11 +1,12 @@
 """Which of the ranked chunks are worth a place: not four of one page, not the same text twice."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 from uuid import UUID
 
-from app.retrieval.base import RankedChunk
+from app.retrieval.base import Candidate
 from app.retrieval.trace import Cut
 
 MAX_CHUNKS_PER_PAGE = 3
@@ -13,58 +14,74 @@ MAX_CHUNKS_PER_PAGE = 3
 DUPLICATE_OVERLAP = 0.9
 
 
+class Comparable(Protocol):
+    """What tells whether two chunks repeat each other."""
+
+    @property
+    def page_key(self) -> Hashable: ...
+
+    @property
+    def text(self) -> str: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """`cuts` says why chunks before the last one are out. `is_diverse` is False where places were
-    left over and filled with what repeats others."""
+    """`cuts` says why chunks before the last one are out."""
 
-    chunks: list[RankedChunk]
+    chosen: list[Candidate]
     cuts: dict[UUID, Cut]
-    is_diverse: bool
 
 
-def choose(ranked: Sequence[RankedChunk], top_k: int, places: Mapping[UUID, Hashable]) -> Choice:
+def choose(ranked: Sequence[Candidate], top_k: int, passages: Mapping[UUID, Comparable]) -> Choice:
     """Choose `top_k` of the ranked chunks, in their order.
 
-    At most MAX_CHUNKS_PER_PAGE are of one page, which `places` tells, and near-duplicates of a
-    better chunk are left out, as long as there are other chunks to fill the places.
+    At most MAX_CHUNKS_PER_PAGE are of one page, and near-duplicates of a better chunk are left out,
+    as long as there are other chunks to fill the places.
     """
-    chosen: list[RankedChunk] = []
+    chosen: list[Candidate] = []
     cuts: dict[UUID, Cut] = {}
-    pages: Counter[Hashable] = Counter()
+    pages: defaultdict[Hashable, int] = defaultdict(int)
     words: list[frozenset[str]] = []
-    for chunk in ranked:
+    for candidate in ranked:
         if len(chosen) == top_k:
             break
-        page = places[chunk.chunk_id]
+        passage = passages[candidate.chunk_id]
+        page = passage.page_key
         if pages[page] == MAX_CHUNKS_PER_PAGE:
-            cuts[chunk.chunk_id] = Cut.SAME_PAGE
+            cuts[candidate.chunk_id] = Cut.SAME_PAGE
             continue
-        own = frozenset(chunk.text.casefold().split())
+        own = frozenset(passage.text.casefold().split())
         if any(_is_duplicate(own, other) for other in words):
-            cuts[chunk.chunk_id] = Cut.NEAR_DUPLICATE
+            cuts[candidate.chunk_id] = Cut.NEAR_DUPLICATE
         else:
-            chosen.append(chunk)
+            chosen.append(candidate)
             pages[page] += 1
             words.append(own)
-    is_diverse = len(chosen) == top_k
-    for chunk in list(_second_choice(ranked, cuts, top_k - len(chosen))):
-        chosen.append(chunk)
-        del cuts[chunk.chunk_id]
-    ranks = {chunk.chunk_id: rank for rank, chunk in enumerate(ranked)}
-    chosen.sort(key=lambda chunk: ranks[chunk.chunk_id])
-    return Choice(chosen, cuts, is_diverse)
+    if len(chosen) < top_k and cuts:
+        _fill_up(chosen, ranked, cuts, top_k)
+    return Choice(chosen, cuts)
+
+
+def _fill_up(
+    chosen: list[Candidate], ranked: Sequence[Candidate], cuts: dict[UUID, Cut], top_k: int
+) -> None:
+    """Take back cuts for the places that would stay empty."""
+    for candidate in list(_second_choice(ranked, cuts, top_k - len(chosen))):
+        chosen.append(candidate)
+        del cuts[candidate.chunk_id]
+    ranks = {candidate.chunk_id: rank for rank, candidate in enumerate(ranked)}
+    chosen.sort(key=lambda candidate: ranks[candidate.chunk_id])
 
 
 def _second_choice(
-    ranked: Sequence[RankedChunk], cuts: dict[UUID, Cut], count: int
-) -> Iterator[RankedChunk]:
+    ranked: Sequence[Candidate], cuts: dict[UUID, Cut], count: int
+) -> Iterator[Candidate]:
     """Yield what fills places that would stay empty: other chunks of a page before duplicates."""
     for reason in (Cut.SAME_PAGE, Cut.NEAR_DUPLICATE):
-        for chunk in ranked:
-            if count > 0 and cuts.get(chunk.chunk_id) is reason:
+        for candidate in ranked:
+            if count > 0 and cuts.get(candidate.chunk_id) is reason:
                 count -= 1
-                yield chunk
+                yield candidate
 
 
 def _is_duplicate(one: frozenset[str], other: frozenset[str]) -> bool:

@@ -13,7 +13,7 @@ _INCOME = "consolidated statements of income; consolidated statements of operati
 _BALANCE = "consolidated balance sheets"
 _CASH_FLOWS = "consolidated statements of cash flows"
 
-# What is asked for (a pattern, whatever the case): the phrases to look for, separated by "; ".
+# What is asked for (a pattern in lower case): the phrases to look for, separated by "; ".
 _CONCEPTS: tuple[tuple[str, str], ...] = (
     # Statements
     (r"balance sheets?|financial position", _BALANCE),
@@ -126,10 +126,13 @@ _CONCEPTS: tuple[tuple[str, str], ...] = (
     (r"cyclical(ity)?|seasonal(ity)?", "cyclical; seasonal; downturns; demand"),
     (r"auditors?|audit opinion", "report of independent registered public accounting firm"),
 )
+# For text in lower case, and without a look-behind for the word's start: either would keep a search
+# from skipping to where a first letter stands, and take three times as long.
 _COMPILED = tuple(
-    (re.compile(rf"(?<!\w)(?:{pattern})(?!\w)", re.IGNORECASE), tuple(phrases.split("; ")))
+    (re.compile(rf"(?:{pattern})(?!\w)"), tuple(phrases.split("; ")))
     for pattern, phrases in _CONCEPTS
 )
+_IN_WORD = re.compile(r"\w")
 
 _SENTENCE_END = re.compile(r"(?<=[.?!])\s+")
 # Sentences that say who asks and how to answer. Before the question: "Assume that you are …".
@@ -159,12 +162,24 @@ class ExpandedQuestion:
 
 def expand_question(question: str) -> ExpandedQuestion:
     """Split off the instructions of a question, which may be any text, and add other names."""
+    text = question.lower()
     phrases = dict.fromkeys(
-        phrase for pattern, phrases in _COMPILED if pattern.search(question) for phrase in phrases
+        phrase
+        for pattern, phrases in _COMPILED
+        if _begins_a_word(pattern, text)
+        for phrase in phrases
     )
     core = " ".join(_without_instructions(question))
     # What is left without a question mark may be the pleasantries.
     return ExpandedQuestion(core if "?" in core else question, tuple(phrases))
+
+
+def _begins_a_word(pattern: re.Pattern[str], text: str) -> bool:
+    """Say whether the pattern stands anywhere at the beginning of a word."""
+    found = pattern.search(text)
+    while found and found.start() > 0 and _IN_WORD.match(text, found.start() - 1):
+        found = pattern.search(text, found.start() + 1)
+    return found is not None
 
 
 def _without_instructions(question: str) -> Iterator[str]:

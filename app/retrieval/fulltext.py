@@ -5,16 +5,24 @@ from uuid import UUID
 
 import asyncpg
 
-from app.retrieval.base import Candidate
 from app.retrieval.filters import Filter, compile_documents
+from app.retrieval.loading import Passage
 from app.retrieval.query_terms import AnalyzedQuery
+from app.retrieval.spaces import NO_VECTOR, QueryVector
 
-# $1 organization, $2 and $3 pages, $4 terms, $5 weights, $6 groups, $7 limit, $8 further chunks.
+# $1 organization, $2 and $3 pages, $4 terms, $5 weights, $6 groups, $7 limit, $8 further chunks,
+# $9 space, $10 vector. Searched and loaded by one statement: a round trip costs 0.3 ms.
 _SEARCH = """
-    SELECT chunk_id, score
-    FROM search_chunks_fulltext($1, {documents}, $2, $3, $4, $5, $6, $7, $8)
+    SELECT found.chunk_id, found.score, c.document_id, d.ready_filename, d.page_count, c.ordinal,
+        c.page_start, c.page_end, -(e.embedding <#> $10::halfvec), c.text, c.spans, c.heading
+    FROM search_chunks_fulltext($1, {documents}, $2, $3, $4, $5, $6, $7, $8) AS found
+    JOIN chunks c ON c.org_id = $1 AND c.id = found.chunk_id
+    JOIN documents d ON d.org_id = $1 AND d.id = c.document_id
+    LEFT JOIN chunk_embeddings e
+        ON e.space_id = $9 AND e.org_id = $1 AND e.chunk_id = found.chunk_id
+    ORDER BY found.score DESC, found.chunk_id
 """
-_FIRST_CONDITION_PARAMETER = 9
+_FIRST_CONDITION_PARAMETER = 11
 
 
 async def search_fulltext(
@@ -24,8 +32,9 @@ async def search_fulltext(
     query: AnalyzedQuery,
     wanted: Filter,
     limit: int,
+    embedded: QueryVector = NO_VECTOR,
     also: Sequence[UUID] = (),
-) -> list[Candidate]:
+) -> list[Passage]:
     """Return the `limit` best chunks that have any word of the query, best first.
 
     The score is BM25 divided by what the query's words weigh: about 0.5 for each of them once.
@@ -46,7 +55,9 @@ async def search_fulltext(
         query.weights,
         query.groups,
         limit,
-        list(also),
+        also,
+        embedded.space.id if embedded.space else None,
+        embedded.vector,
         *(condition.values if condition else ()),
     )
-    return [Candidate(row["chunk_id"], row["score"]) for row in rows]
+    return list(map(Passage._make, rows))

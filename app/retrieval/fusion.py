@@ -7,18 +7,18 @@ between 0.7 and 1.1 of full text to one of similarity the difference is within t
 """
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 from uuid import UUID
 
 from app.core.analysis import is_english
 from app.retrieval.base import Candidate
 
 
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """What the stages say of a chunk.
+class Evidence(NamedTuple):
+    """What the stages say of a chunk. There are dozens for each question: hence no dataclass.
 
     `similarity` is the cosine, None where the chunk has no vector in the question's space.
     `fulltext` is the BM25 score divided by the sum of the question's term weights: 0 for no word in
@@ -118,8 +118,13 @@ def fuse(
 
     `places` are the chunks' pages: a further chunk of one is worth less than the first of another.
     """
+    of_similarity, of_fulltext = calibration.similarity, calibration.fulltext
     sums = _less_repeats(
-        sorted((-_sum(item, calibration), item.chunk_id) for item in evidence), places
+        sorted(
+            (-of_similarity * (similarity or 0.0) - of_fulltext * fulltext, chunk_id)
+            for chunk_id, similarity, fulltext in evidence
+        ),
+        places,
     )
     best = -sums[0][0] if sums else 0.0
     next_best = -sums[1][0] if len(sums) > 1 else 0.0
@@ -133,12 +138,13 @@ def _less_repeats(
     sums: Sequence[tuple[float, UUID]], places: Mapping[UUID, Hashable]
 ) -> list[tuple[float, UUID]]:
     """Return negated sums in order anew, each repetition of a place made to cost REPETITION."""
-    seen: Counter[Hashable] = Counter()
+    seen: defaultdict[Hashable, int] = defaultdict(int)
     lowered = []
     for negated, chunk_id in sums:
         place = places[chunk_id]
-        lowered.append((negated + REPETITION * min(seen[place], MAX_REPETITIONS), chunk_id))
-        seen[place] += 1
+        before = seen[place]
+        lowered.append((negated + REPETITION * min(before, MAX_REPETITIONS), chunk_id))
+        seen[place] = before + 1
     return sorted(lowered)
 
 
@@ -155,11 +161,6 @@ def judge(best: Evidence | None, calibration: Calibration) -> Verdict:
     return Verdict(probability, probability >= calibration.min_answerability)
 
 
-def _sum(evidence: Evidence, calibration: Calibration) -> float:
-    similarity = evidence.similarity or 0.0
-    return calibration.similarity * similarity + calibration.fulltext * evidence.fulltext
-
-
 def _relevance(own: float, best: float, next_best: float, calibration: Calibration) -> float:
     intercept, strength, lead = calibration.relevance
     other = next_best if own == best else best
@@ -167,4 +168,6 @@ def _relevance(own: float, best: float, next_best: float, calibration: Calibrati
 
 
 def _logistic(x: float) -> float:
-    return 1 / (1 + math.exp(-min(max(x, -60.0), 60.0)))
+    if not -60.0 < x < 60.0:  # exp() would overflow
+        x = math.copysign(60.0, x)
+    return 1 / (1 + math.exp(-x))

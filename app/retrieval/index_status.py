@@ -9,6 +9,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.models.documents import EXACT_SCAN_MAX_CHUNKS
+from app.models.embeddings import HNSW_BUILD_LOCK, HNSW_INDEX
 
 
 class IndexState(StrEnum):
@@ -56,9 +57,8 @@ class Sizes:
     largest_chunks: int
 
 
-# The lock is that of app/ingestion/hnsw.py. An index that is not valid while nobody holds it is
-# what a killed build left.
-_SPACES = text("""
+# An index that is not valid while nobody holds the lock is what a killed build left.
+_SPACES = text(f"""
     SELECT s.id, s.provider, s.model, s.dimensions,
         EXISTS (SELECT FROM embedding_rollout r WHERE r.live_id = s.id) AS is_live,
         greatest(t.reltuples, pg_stat_get_live_tuples(t.oid), 0)::bigint AS vectors,
@@ -68,17 +68,17 @@ _SPACES = text("""
         CASE WHEN i.indisvalid THEN 'ready'
              WHEN i.indexrelid IS NOT NULL AND EXISTS (
                  SELECT FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted
-                   AND (l.classid::bigint << 32 | l.objid::bigint) = 7330402113
+                   AND (l.classid::bigint << 32 | l.objid::bigint) = {HNSW_BUILD_LOCK}
                    AND l.database = (SELECT oid FROM pg_database
                                      WHERE datname = current_database())) THEN 'building'
              ELSE 'none' END AS state,
         r.measured_at, r.queries, r.hnsw_queries, r.recall, r.worst_org_id, r.worst_recall
     FROM embedding_spaces s
     JOIN pg_class t ON t.oid = to_regclass(format('chunk_embeddings_%s', s.id))
-    LEFT JOIN pg_index i ON i.indexrelid = to_regclass(format('chunk_embeddings_%s_hnsw', s.id))
+    LEFT JOIN pg_index i ON i.indexrelid = {HNSW_INDEX}
     LEFT JOIN index_recall r ON r.space_id = s.id
     ORDER BY s.id
-""")
+""")  # noqa: S608  # constants
 _SIZES = text("""
     SELECT count(*) AS organizations,
         coalesce(array_agg(chunks::bigint) FILTER (WHERE chunks > :threshold), '{}') AS large,

@@ -1,40 +1,29 @@
-"""Candidates -> what is known of them: one statement for both stages."""
+"""What is known of a candidate, and the chunk that is made of it."""
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from typing import NamedTuple
 from uuid import UUID
 
-import asyncpg
-import numpy as np
-from numpy.typing import NDArray
-
 from app.models.spans import unflatten_spans
-from app.retrieval.base import Candidate, RankedChunk
-
-# The file name is the one that goes with the chunks.
-_FACTS = """
-    SELECT c.id, c.document_id, d.ready_filename, d.page_count, c.ordinal, c.page_start, c.page_end,
-           -(e.embedding <#> $4::halfvec) AS similarity, c.text, c.spans, c.heading
-    FROM chunks c
-    JOIN documents d ON d.org_id = c.org_id AND d.id = c.document_id
-    LEFT JOIN chunk_embeddings e
-        ON e.space_id = $3 AND e.org_id = c.org_id AND e.chunk_id = c.id
-    WHERE c.org_id = $1 AND c.id = ANY ($2)
-"""
+from app.retrieval.base import RankedChunk
 
 # Text and web pages come as one page of any length: there so many passages count as a page.
 _PASSAGES_A_PAGE = 5
 
 # What passages may repeat each other on: a page of a document.
-Place = tuple[UUID, int, int]
+PageKey = tuple[UUID, int, int]
 
 
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """A chunk and where it stands. `similarity` is its cosine to the question, None where it has no
-    vector; `spans` is flat.
+class Passage(NamedTuple):
+    """A chunk as the full-text stage loads it, for all candidates at once: hence no dataclass.
+
+    `fulltext` is the stage's score, 0 without a word in common. `filename` is the one that goes
+    with the chunk. `similarity` is the cosine to the question, None where there is no vector in its
+    space; `spans` is flat.
     """
 
+    chunk_id: UUID
+    fulltext: float
     document_id: UUID
     filename: str
     page_count: int
@@ -47,34 +36,20 @@ class Fact:
     heading: str | None
 
     @property
-    def place(self) -> Place:
+    def page_key(self) -> PageKey:
         part = self.ordinal // _PASSAGES_A_PAGE if self.page_count == 1 else 0
         return self.document_id, self.page_start, part
 
-
-async def load_facts(
-    driver: asyncpg.Connection,
-    org_id: UUID,
-    chunk_ids: Collection[UUID],
-    *,
-    space_id: int | None,
-    vector: NDArray[np.float32],
-) -> dict[UUID, Fact]:
-    """Return the facts of each chunk that is there. `vector` is a unit vector of the space."""
-    rows = await driver.fetch(_FACTS, org_id, list(chunk_ids), space_id, vector)
-    return {row[0]: Fact(*row[1:]) for row in map(tuple, rows)}
-
-
-def to_chunk(candidate: Candidate, fact: Fact) -> RankedChunk:
-    """Return the chunk of a candidate, with its score."""
-    return RankedChunk(
-        chunk_id=candidate.chunk_id,
-        document_id=fact.document_id,
-        filename=fact.filename,
-        ordinal=fact.ordinal,
-        text=fact.text,
-        spans=unflatten_spans(fact.spans),
-        heading=fact.heading,
-        score=candidate.score,
-        similarity=fact.similarity,
-    )
+    def to_chunk(self, score: float) -> RankedChunk:
+        """Return the chunk, with the score that it was ranked by."""
+        return RankedChunk(
+            chunk_id=self.chunk_id,
+            document_id=self.document_id,
+            filename=self.filename,
+            ordinal=self.ordinal,
+            text=self.text,
+            spans=unflatten_spans(self.spans),
+            heading=self.heading,
+            score=score,
+            similarity=self.similarity,
+        )

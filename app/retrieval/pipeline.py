@@ -1,9 +1,8 @@
 """retrieve(): a question -> the chunks that answer it, best first.
 
-condense -> expand -> embed -> dense, fulltext -> fusion -> diversity -> rerank
+condense -> expand -> embed -> dense, fulltext -> fusion -> rerank -> diversity
 """
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -12,7 +11,7 @@ import asyncpg
 import numpy as np
 
 from app.core.db import Database, TenantScope
-from app.core.errors import ProviderError
+from app.core.errors import ProviderError, ProviderErrorKind
 from app.llm.rerankers import Reranker
 from app.retrieval.base import Candidate, RankedChunk, RetrievalQuery
 from app.retrieval.condense import QueryRewriter
@@ -22,10 +21,10 @@ from app.retrieval.expansion import ExpandedQuestion, expand_question
 from app.retrieval.fallback import fallback_reason
 from app.retrieval.fulltext import search_fulltext
 from app.retrieval.fusion import Evidence, Verdict, choose_calibration, fuse, judge
-from app.retrieval.loading import Fact, Place, load_facts, to_chunk
+from app.retrieval.loading import Passage
 from app.retrieval.query_terms import analyze_query
 from app.retrieval.rerank import rerank
-from app.retrieval.spaces import QueryVector, Space, SpaceDirectory
+from app.retrieval.spaces import NO_VECTOR, QueryVector, SpaceDirectory
 from app.retrieval.trace import StepOutcome, Trace, TracedCandidate
 
 # Of each stage, or as many as are asked for. On the development sets more find nothing more.
@@ -66,8 +65,8 @@ class _Asked:
 class _Found:
     """All candidates, best first, and whether they answer."""
 
-    chunks: list[RankedChunk]
-    places: Mapping[UUID, Place]
+    ranked: list[Candidate]
+    passages: Mapping[UUID, Passage]
     verdict: Verdict
 
 
@@ -84,7 +83,8 @@ class Retriever:
         """Return the chunks of the caller's documents that answer a question, best first.
 
         No transaction is open while a model works. Raises ProviderError when the question can't be
-        embedded; every other model may fail, and the trace says so.
+        embedded, unless for want of a key that is accepted: then words alone tell. That and the
+        failure of any other model is in the trace.
         """
         trace = Trace(query.text)
         with trace.timed("condense"):
@@ -93,14 +93,17 @@ class Retriever:
         is_hard = found.verdict.is_answerable and found.verdict.answerability < HARD
         if query.may_expand and is_hard:
             found = await self._expand(scope, question, query, trace) or found
+        passages = found.passages
         with trace.timed("rerank"):
-            chunks = await rerank(self.reranker, question, found.chunks, trace, model=query.model)
-        choice = choose(chunks, query.top_k, found.places)
-        trace.finish({chunk.chunk_id for chunk in choice.chunks}, choice.cuts)
+            ranked = await rerank(
+                self.reranker, question, found.ranked, passages, trace, model=query.model
+            )
+        choice = choose(ranked, query.top_k, passages)
+        trace.finish({candidate.chunk_id for candidate in choice.chosen}, choice.cuts)
         return Retrieval(
             question,
             tuple(trace.phrases),
-            tuple(choice.chunks),
+            tuple(passages[each.chunk_id].to_chunk(each.score) for each in choice.chosen),
             found.verdict.answerability,
             found.verdict.is_answerable,
             trace,
@@ -125,7 +128,7 @@ class Retriever:
     ) -> _Found:
         """Search for each phrasing of one question: what any of them finds well is good."""
         with trace.timed("embed"):
-            asked = await asyncio.gather(*(self._embed(scope, q) for q in questions))
+            asked = await self._embed(scope, questions, trace)
         space = asked[0].embedded.space
         calibration = choose_calibration(questions[0], space.model if space else None)
         trace.begin(
@@ -134,50 +137,55 @@ class Retriever:
             space.id if space else None,
         )
         evidence: dict[UUID, Evidence] = {}
-        facts: dict[UUID, Fact] = {}
+        passages: dict[UUID, Passage] = {}
         # One snapshot: what a stage found must be there to be loaded.
         async with self.db.reading(scope) as driver:
             for phrasing in asked:
-                if _is_same(phrasing.embedded.space, space):
-                    more = await _run_stages(driver, scope.org_id, phrasing, query, trace)
-                    facts |= more.facts
-                    _keep_best(evidence, more.evidence)
-            places = {chunk_id: fact.place for chunk_id, fact in facts.items()}
-            ranked = fuse(evidence.values(), calibration, places)
-            trace.candidates = {c.chunk_id: _traced(c, facts, evidence) for c in ranked}
-            trace.place("fused", ranked)
-        chunks = [to_chunk(candidate, facts[candidate.chunk_id]) for candidate in ranked]
+                more = await _run_stages(driver, scope.org_id, phrasing, query, trace)
+                _keep_best(evidence, more)
+                passages |= more
+        pages = {chunk_id: passage.page_key for chunk_id, passage in passages.items()}
+        ranked = fuse(evidence.values(), calibration, pages)
+        trace.place("fused", ranked)
+        trace.describe(lambda: (_traced(c, passages, evidence) for c in ranked))
         best = evidence[ranked[0].chunk_id] if ranked else None
-        return _Found(chunks, places, judge(best, calibration))
+        return _Found(ranked, passages, judge(best, calibration))
 
-    async def _embed(self, scope: TenantScope, question: str) -> _Asked:
-        """Embed a question, with what else it may be called a little beside it."""
-        expanded = expand_question(question)
-        if not expanded.phrases:
-            return _Asked(expanded, await self.spaces.embed_query(scope, expanded.core))
-        core, phrases = await asyncio.gather(
-            self.spaces.embed_query(scope, expanded.core),
-            self.spaces.embed_query(scope, "; ".join(expanded.phrases)),
-        )
-        if not _is_same(core.space, phrases.space):  # another one went live between the two
-            return _Asked(expanded, core)
-        mixed = core.vector + PHRASES_WEIGHT * phrases.vector
-        return _Asked(expanded, QueryVector(mixed / np.linalg.norm(mixed), core.space))
+    async def _embed(
+        self, scope: TenantScope, questions: Sequence[str], trace: Trace
+    ) -> list[_Asked]:
+        """Embed the phrasings, each with what else it may be called a little beside it."""
+        expanded = [expand_question(question) for question in questions]
+        others = ["; ".join(one.phrases) for one in expanded]
+        texts: list[str] = []
+        for one, other in zip(expanded, others, strict=True):
+            texts += [one.core, other] if other else [one.core]
+        try:
+            vectors = iter(await self.spaces.embed_queries(scope, texts))
+        except ProviderError as error:
+            # Anything else may pass, and words alone find less.
+            if error.kind is not ProviderErrorKind.AUTH:
+                raise
+            trace.note("dense", StepOutcome.FELL_BACK, fallback_reason(error))
+            return [_Asked(one, NO_VECTOR) for one in expanded]
+        return [
+            _Asked(one, _mix(next(vectors), next(vectors)) if other else next(vectors))
+            for one, other in zip(expanded, others, strict=True)
+        ]
 
 
-@dataclass(frozen=True, slots=True)
-class _StageResults:
-    evidence: dict[UUID, Evidence]
-    facts: dict[UUID, Fact]
+def _mix(core: QueryVector, phrases: QueryVector) -> QueryVector:
+    mixed = core.vector + PHRASES_WEIGHT * phrases.vector
+    return QueryVector(mixed / np.linalg.norm(mixed), core.space)
 
 
 async def _run_stages(
     driver: asyncpg.Connection, org_id: UUID, asked: _Asked, query: RetrievalQuery, trace: Trace
-) -> _StageResults:
-    """Find candidates by vectors and by words, and ask each stage for those of the other too."""
+) -> dict[UUID, Passage]:
+    """Find candidates by vectors and by words, and ask the latter for those of the former too."""
     limit = max(CANDIDATES_PER_STAGE, query.top_k)
     nearest: list[Candidate] = []
-    space, vector = asked.embedded.space, asked.embedded.vector
+    space = asked.embedded.space
     if space is not None:
         with trace.timed("dense"):
             dense = await search_dense(
@@ -185,64 +193,52 @@ async def _run_stages(
                 org_id,
                 space_id=space.id,
                 has_hnsw=space.has_hnsw,
-                query=vector,
+                query=asked.embedded.vector,
                 wanted=query.filter,
                 limit=limit,
             )
         nearest, trace.plan = dense.candidates, dense.plan
     with trace.timed("fulltext"):
-        hits = await search_fulltext(
+        passages = await search_fulltext(
             driver,
             org_id,
             query=analyze_query(asked.question.core, asked.question.phrases),
             wanted=query.filter,
             limit=limit,
+            embedded=asked.embedded,
             also=[candidate.chunk_id for candidate in nearest],
-        )
-    with trace.timed("load"):
-        facts = await load_facts(
-            driver,
-            org_id,
-            dict.fromkeys([*(c.chunk_id for c in nearest), *(h.chunk_id for h in hits)]),
-            space_id=space.id if space else None,
-            vector=vector,
         )
     trace.place("dense", nearest)
     # What comes behind are candidates of the other stage, and others between them are not known.
-    trace.place("fulltext", [hit for hit in hits[:limit] if hit.score > 0])
-    scores = {hit.chunk_id: hit.score for hit in hits}
-    evidence = {
-        chunk_id: Evidence(chunk_id, fact.similarity, scores.get(chunk_id, 0.0))
-        for chunk_id, fact in facts.items()
-    }
-    return _StageResults(evidence, facts)
+    trace.place(
+        "fulltext", [Candidate(p.chunk_id, p.fulltext) for p in passages[:limit] if p.fulltext > 0]
+    )
+    return {passage.chunk_id: passage for passage in passages}
 
 
-def _keep_best(evidence: dict[UUID, Evidence], more: Mapping[UUID, Evidence]) -> None:
-    for chunk_id, item in more.items():
-        known = evidence.get(chunk_id, item)
-        evidence[chunk_id] = Evidence(
-            chunk_id,
-            max((s for s in (known.similarity, item.similarity) if s is not None), default=None),
-            max(known.fulltext, item.fulltext),
-        )
-
-
-def _is_same(one: Space | None, other: Space | None) -> bool:
-    return (one.id if one else None) == (other.id if other else None)
+def _keep_best(evidence: dict[UUID, Evidence], more: Mapping[UUID, Passage]) -> None:
+    """Add what is known of the passages; of one that was known, keep the better of each figure."""
+    for chunk_id, passage in more.items():
+        similarity, fulltext = passage.similarity, passage.fulltext
+        if known := evidence.get(chunk_id):
+            similarity = max(
+                (s for s in (known.similarity, similarity) if s is not None), default=None
+            )
+            fulltext = max(known.fulltext, fulltext)
+        evidence[chunk_id] = Evidence(chunk_id, similarity, fulltext)
 
 
 def _traced(
-    candidate: Candidate, facts: Mapping[UUID, Fact], evidence: Mapping[UUID, Evidence]
+    candidate: Candidate, passages: Mapping[UUID, Passage], evidence: Mapping[UUID, Evidence]
 ) -> TracedCandidate:
-    fact, item = facts[candidate.chunk_id], evidence[candidate.chunk_id]
+    passage, item = passages[candidate.chunk_id], evidence[candidate.chunk_id]
     return TracedCandidate(
         candidate.chunk_id,
-        fact.document_id,
-        fact.filename,
-        fact.ordinal,
-        fact.page_start,
-        fact.page_end,
+        passage.document_id,
+        passage.filename,
+        passage.ordinal,
+        passage.page_start,
+        passage.page_end,
         similarity=item.similarity,
         fulltext=item.fulltext,
     )

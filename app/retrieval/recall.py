@@ -19,13 +19,14 @@ from sqlalchemy import text
 from app.core.db import Database
 from app.core.periodic import run_periodically
 from app.models.documents import EXACT_SCAN_MAX_CHUNKS
+from app.models.embeddings import HAS_HNSW
 from app.retrieval.dense import Nearest, Plan, search_dense
 
 log = structlog.get_logger(__name__)
 
 CHECK_INTERVAL_S = 60.0
 K = 10
-# As many as retrieval asks for.
+# The most that retrieval asks for: 30 as a rule, more for a larger `top_k`, which ends at 50.
 _LIMIT = 50
 _ORGANIZATIONS = 5
 _QUERIES_EACH = 10
@@ -35,19 +36,16 @@ _BUDGET_S = 30.0
 _LOCK = text("SELECT pg_try_advisory_xact_lock(7330402114)")
 # Of the one transaction that lasts as long as it all.
 _STAY_OPEN = text("SET LOCAL idle_in_transaction_session_timeout = '1h'")
-_SPACES = text("""
+_SPACES = text(f"""
     SELECT s.id, found.has_hnsw
     FROM embedding_spaces s
     LEFT JOIN index_recall r ON r.space_id = s.id
-    CROSS JOIN LATERAL (SELECT EXISTS (
-        SELECT FROM pg_index i
-        WHERE i.indexrelid = to_regclass(format('chunk_embeddings_%s_hnsw', s.id))
-          AND i.indisvalid) AS has_hnsw) AS found
+    CROSS JOIN LATERAL (SELECT {HAS_HNSW} AS has_hnsw) AS found
     WHERE (:all OR r.measured_at IS NULL OR r.measured_at < now() - interval '1 day'
            OR r.has_hnsw <> found.has_hnsw)
       AND EXISTS (SELECT FROM chunk_embeddings e WHERE e.space_id = s.id)
     ORDER BY s.id
-""")
+""")  # noqa: S608  # constants
 # The largest, and others by chance, the more likely the larger (Efraimidis and Spirakis 2006).
 _ORGANIZATIONS_OF = text("""
     SELECT org_id FROM (

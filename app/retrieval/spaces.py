@@ -5,6 +5,7 @@ A question's vector and the space that it is compared in always belong together.
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,16 +18,14 @@ from app.core.db import Database, TenantScope
 from app.core.errors import ProviderError, ProviderErrorKind
 from app.llm.embedder import Embedder
 from app.llm.embedders import Embedders
+from app.models.embeddings import HAS_HNSW
 
 log = structlog.get_logger(__name__)
 
-_LIVE = text("""
-    SELECT s.id, s.provider, s.model, s.dimensions, EXISTS (
-        SELECT FROM pg_index i
-        WHERE i.indexrelid = to_regclass(format('chunk_embeddings_%s_hnsw', s.id))
-          AND i.indisvalid) AS has_hnsw
+_LIVE = text(f"""
+    SELECT s.id, s.provider, s.model, s.dimensions, {HAS_HNSW} AS has_hnsw
     FROM embedding_rollout r JOIN embedding_spaces s ON s.id = r.live_id
-""")
+""")  # noqa: S608  # constants
 # After a switch a process asks the space that was live before for so long. It is complete, and
 # kept for longer than this.
 _TTL_S = 2.0
@@ -60,6 +59,10 @@ class QueryVector:
     space: Space | None
 
 
+# Of a question that could not be embedded: no space is searched for it.
+NO_VECTOR = QueryVector(np.zeros(1, dtype=np.float32), None)
+
+
 class SpaceDirectory:
     """Knows the live space, and embeds questions with its model. Belongs to one event loop."""
 
@@ -80,22 +83,23 @@ class SpaceDirectory:
         self._fresh_until = 0.0
         self._trusted_until = 0.0
 
-    async def embed_query(self, scope: TenantScope, query: str) -> QueryVector:
-        """Embed a query in the live space. Holds no connection meanwhile.
+    async def embed_queries(self, scope: TenantScope, queries: Sequence[str]) -> list[QueryVector]:
+        """Embed queries in the live space, in order. Holds no connection meanwhile.
 
         Raises ProviderError, also when the live model can't be opened with these settings (AUTH)
         and when it gives vectors that are not as wide as those of its space (PROTOCOL).
         """
         space = await self.find_live()
-        vector = await self.get_embedder(space).embed_query(scope.org_id, query)
-        if space is not None and len(vector) != space.dimensions:
-            raise ProviderError(
-                f"The embedding model {space.model_id} sent {len(vector)} dimensions, "
-                f"and its space has {space.dimensions}.",
-                kind=ProviderErrorKind.PROTOCOL,
-                provider=space.provider,
-            )
-        return QueryVector(vector, space)
+        vectors = await self.get_embedder(space).embed_queries(scope.org_id, queries)
+        for vector in vectors:
+            if space is not None and len(vector) != space.dimensions:
+                raise ProviderError(
+                    f"The embedding model {space.model_id} sent {len(vector)} dimensions, "
+                    f"and its space has {space.dimensions}.",
+                    kind=ProviderErrorKind.PROTOCOL,
+                    provider=space.provider,
+                )
+        return [QueryVector(vector, space) for vector in vectors]
 
     async def find_live(self) -> Space | None:
         """Return the live space, None before the first document. Asks every 2 s.

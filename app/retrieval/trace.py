@@ -1,7 +1,7 @@
 """What retrieval did for one question: queries, candidates by stage, what was cut, timings."""
 
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -68,40 +68,50 @@ class Trace:
     `phrases` are other names of what is asked for, which were searched with it.
 
     Timings are in milliseconds, by step. `plan` is how the dense stage searched: exact, hnsw, or
-    none where nothing was embedded in the space. `candidates` are in the order of the fused stage.
+    none where nothing was embedded in the space, or the question could not be. `candidates` are in
+    the order of the fused stage; they are made when they are first asked for.
     """
 
     asked: str
     queries: list[str] = field(default_factory=list)
     phrases: list[str] = field(default_factory=list)
     steps: list[Step] = field(default_factory=list)
-    candidates: dict[UUID, TracedCandidate] = field(default_factory=dict)
     timings_ms: dict[str, float] = field(default_factory=dict)
     plan: str = "none"
     space_id: int | None = None
     _rankings: dict[str, Sequence[Candidate]] = field(default_factory=dict)
+    _describe: Callable[[], Iterable[TracedCandidate]] = tuple
+    _results: Collection[UUID] = ()
+    _cuts: Mapping[UUID, Cut] = field(default_factory=dict)
+    _candidates: dict[UUID, TracedCandidate] | None = None
+
+    @property
+    def candidates(self) -> Mapping[UUID, TracedCandidate]:
+        if self._candidates is None:
+            self._candidates = self._make_candidates()
+        return self._candidates
 
     def begin(self, queries: Sequence[str], phrases: Sequence[str], space_id: int | None) -> None:
         """Start over: what was traced of an earlier search no longer counts, but its time does."""
         self.queries, self.phrases, self.space_id = list(queries), list(phrases), space_id
-        self.candidates, self._rankings = {}, {}
+        self._rankings, self._describe, self._candidates = {}, tuple, None
 
     def note(self, name: str, outcome: StepOutcome, reason: str | None = None) -> None:
-        self.steps.append(Step(name, outcome, reason))
+        step = Step(name, outcome, reason)
+        if step not in self.steps:  # a second search may take the same way
+            self.steps.append(step)
 
     def place(self, stage: str, ranking: Sequence[Candidate]) -> None:
         """Keep the ranking of a stage; of several queries, that of the main one."""
         self._rankings.setdefault(stage, ranking)
 
+    def describe(self, make: Callable[[], Iterable[TracedCandidate]]) -> None:
+        """Keep how to make the candidates, without their places and cuts."""
+        self._describe = make
+
     def finish(self, results: Collection[UUID], cuts: Mapping[UUID, Cut]) -> None:
-        """Write the places into the candidates, and why those that are no results were cut."""
-        for stage, ranking in self._rankings.items():
-            for rank, candidate in enumerate(ranking, start=1):
-                if traced := self.candidates.get(candidate.chunk_id):
-                    traced.places[stage] = Place(rank, candidate.score)
-        for traced in self.candidates.values():
-            if traced.chunk_id not in results:
-                traced.cut = cuts.get(traced.chunk_id, Cut.BELOW_TOP_K)
+        """Keep which candidates are results, and why others were cut."""
+        self._results, self._cuts, self._candidates = results, cuts, None
 
     @contextmanager
     def timed(self, name: str) -> Iterator[None]:
@@ -112,3 +122,14 @@ class Trace:
         finally:
             elapsed_ms = (time.perf_counter() - started) * 1000
             self.timings_ms[name] = self.timings_ms.get(name, 0.0) + elapsed_ms
+
+    def _make_candidates(self) -> dict[UUID, TracedCandidate]:
+        candidates = {traced.chunk_id: traced for traced in self._describe()}
+        for stage, ranking in self._rankings.items():
+            for rank, candidate in enumerate(ranking, start=1):
+                if traced := candidates.get(candidate.chunk_id):
+                    traced.places[stage] = Place(rank, candidate.score)
+        for traced in candidates.values():
+            if traced.chunk_id not in self._results:
+                traced.cut = self._cuts.get(traced.chunk_id, Cut.BELOW_TOP_K)
+        return candidates

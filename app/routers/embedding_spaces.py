@@ -10,13 +10,13 @@ from app.dependencies import Operator, ResourcesDep
 from app.ingestion.embedding_admin import (
     SpaceAction,
     SpaceRole,
+    SpaceState,
     SpaceStatus,
     act_on_space,
     get_space,
     list_spaces,
     start_reembedding,
 )
-from app.models.embeddings import RolloutState
 
 router = APIRouter(prefix="/api/v1/admin/embedding-spaces", tags=["admin"])
 
@@ -39,7 +39,7 @@ class SpaceOut(BaseModel):
     model: str = Field(examples=["openai/text-embedding-3-small"])
     dimensions: int
     role: SpaceRole
-    state: RolloutState | None = Field(description="Of the space beside the live one only.")
+    state: SpaceState | None = Field(description="Of the space beside the live one only.")
     hold: bool
     chunks: int = Field(description="Chunks that readers see.")
     embedded: int = Field(description="Those of them with a vector in this space.")

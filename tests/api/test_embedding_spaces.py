@@ -98,6 +98,28 @@ async def test_a_model_is_changed_rolled_back_and_finished(
     assert (await operator.post(f"{previous}/finish")).status_code == 404
 
 
+async def test_a_space_that_was_rolled_back_is_complete_when_nothing_is_left_to_fill(
+    deployment: Deployment, operator: Person
+) -> None:
+    await deployment.add("One.")
+    new = (await operator.post(SPACES, json={"model": deployment.new})).json()["id"]
+    await deployment.fill()
+    old = (await spaces_by_role(operator))["previous"]["id"]
+
+    async def step(space_id: int, action: str) -> str:
+        response = await operator.post(f"{SPACES}/{space_id}/{action}")
+        assert response.status_code == 200, response.text
+        return str((await operator.get(f"{SPACES}/{new}")).json()["state"])
+
+    assert await step(old, "rollback") == "paused"
+    assert await step(new, "resume") == "complete"
+    await step(new, "pause")
+    await deployment.add("Two, while it is paused.")
+    assert await step(new, "resume") == "filling"
+    await deployment.fill()
+    assert (await operator.get(f"{SPACES}/{new}")).json()["state"] == "complete"
+
+
 async def test_bad_requests_are_told_what_is_wrong(
     deployment: Deployment, operator: Person
 ) -> None:
@@ -174,7 +196,7 @@ async def test_the_command_line_does_the_same(deployment: Deployment) -> None:
     assert f"target    {deployment.new} (256)  0 of 2 chunks  filling" in said
     await deployment.fill()
     assert (
-        "2 of 2 chunks  filling  complete: `python -m app reembed switch`"
+        "2 of 2 chunks  complete  `python -m app reembed switch` makes it live"
         in (await run("status"))[1]
     )
     assert (await run("switch"))[0] == 0

@@ -41,10 +41,10 @@ class FurtherQueries(QueryRewriter):
 class LimitedSpaces(SpaceDirectory):
     """Spaces whose provider refuses what a model wrote."""
 
-    async def embed_query(self, scope: object, query: str) -> QueryVector:
-        if query.startswith("further"):
+    async def embed_queries(self, scope: object, queries: Sequence[str]) -> list[QueryVector]:
+        if any(query.startswith("further") for query in queries):
             raise provider_error(ProviderErrorKind.RATE_LIMITED, "openai")
-        return await super().embed_query(scope, query)  # type: ignore[arg-type]
+        return await super().embed_queries(scope, queries)  # type: ignore[arg-type]
 
 
 class AcmeReranker:
@@ -72,7 +72,7 @@ async def test_the_trace_tells_how_each_candidate_fared(person: Person, ingester
     assert trace["queries"] == [TURBINES]
     assert trace["plan"] == "exact"
     assert trace["is_answerable"]
-    assert trace["timings_ms"].keys() >= {"embed", "dense", "fulltext", "load"}
+    assert trace["timings_ms"].keys() >= {"embed", "dense", "fulltext", "rerank"}
     first, *others = trace["candidates"]
     assert first["chunk_id"] == answer["results"][0]["chunk_id"]
     assert first["cut"] is None

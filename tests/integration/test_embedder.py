@@ -30,24 +30,11 @@ BROKEN = Reply(failure=Failure.STATUS, status=500)
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer() as server:
-        yield server
-
-
-@pytest.fixture
 async def provider(server: ProviderServer) -> AsyncIterator[EmbeddingProvider]:
     """A model of its own for each test: what Redis knows of a model is shared."""
     provider = OpenAIEmbedding(api_key="k", base_url=server.openai_url, model=f"m-{uuid4().hex}")
     yield provider
     await provider.aclose()
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    redis = open_redis(redis_url)
-    yield redis
-    await redis.aclose(close_connection_pool=True)
 
 
 @pytest.fixture
@@ -313,11 +300,11 @@ async def test_what_is_at_hand_is_bounded(
     cache = EmbeddingCache(redis, ttl_s=60)
     vector = np.full(4, 0.5, dtype=np.float32)
     for number in range(10):
-        await cache.store(f"test:{org_id}:{number}", vector)
+        await cache.store({f"test:{org_id}:{number}": vector})
 
     assert len(cache._recent) <= 3
     # What went is in Redis still.
-    assert await cache.find(f"test:{org_id}:0") is not None
+    assert len(await cache.find([f"test:{org_id}:0"])) == 1
 
 
 async def test_second_query_comes_from_redis_in_another_process(

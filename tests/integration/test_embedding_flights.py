@@ -28,19 +28,6 @@ VECTOR = np.full(DIMENSIONS, DIMENSIONS**-0.5, dtype=np.float32)
 
 
 @pytest.fixture
-async def server() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer() as server:
-        yield server
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    redis = open_redis(redis_url)
-    yield redis
-    await redis.aclose(close_connection_pool=True)
-
-
-@pytest.fixture
 def org_id() -> UUID:
     return uuid4()
 
@@ -199,8 +186,8 @@ async def test_nobody_waits_for_ever(redis: Redis) -> None:
     key = f"test:{uuid4()}"
     await redis.set(f"{key}:flight", "who never ends", ex=60)
 
-    async with cache.turn(key) as vector:
-        assert vector is None
+    async with cache.turn([key]) as turn:
+        assert turn.mine == [key]
 
     assert await redis.get(f"{key}:flight") == b"who never ends"
 
@@ -208,11 +195,11 @@ async def test_nobody_waits_for_ever(redis: Redis) -> None:
 async def test_who_took_too_long_does_not_end_the_turn_of_the_next(redis: Redis) -> None:
     slow, next_one = (EmbeddingCache(redis, ttl_s=60, flight_s=s) for s in (0.05, 30))
     key = f"test:{uuid4()}"
-    async with slow.turn(key):
-        async with next_one.turn(key) as vector:
-            assert vector is None
+    async with slow.turn([key]):
+        async with next_one.turn([key]) as turn:
+            assert turn.mine == [key]
             mine = await redis.get(f"{key}:flight")
-            async with slow.turn(key):
+            async with slow.turn([key]):
                 pass
             assert await redis.get(f"{key}:flight") == mine
         assert not await redis.exists(f"{key}:flight")
@@ -223,18 +210,71 @@ async def test_a_damaged_value_is_made_again(redis: Redis) -> None:
     key = f"test:{uuid4()}"
     await redis.set(key, b"rubbish")
 
-    async with cache.turn(key) as vector:
-        assert vector is None
-        made = await cache.store(key, VECTOR)
+    async with cache.turn([key]) as turn:
+        assert turn.mine == [key]
+        made = await cache.store({key: VECTOR})
 
-    found = await cache.find(key)
-    assert found is not None
-    assert np.array_equal(made, found)
+    found = await cache.find([key])
+    assert np.array_equal(made[key], found[key])
 
 
 async def test_a_turn_needs_no_redis() -> None:
     async with open_redis("redis://127.0.0.1:9/0") as nowhere:
         for cache in (EmbeddingCache(nowhere, ttl_s=60), EmbeddingCache(None, ttl_s=60)):
-            async with cache.turn("key") as vector:
-                assert vector is None
-                assert (await cache.store("key", VECTOR.copy())).shape == (DIMENSIONS,)
+            async with cache.turn(["key", "other"]) as turn:
+                assert turn.mine == ["key", "other"]
+                stored = await cache.store({"key": VECTOR.copy()})
+                assert stored["key"].shape == (DIMENSIONS,)
+
+
+async def test_queries_asked_together_are_one_call(
+    open_embedder: Callable[[], Embedder], server: ProviderServer, org_id: UUID
+) -> None:
+    before = count_outcomes()
+    alone = await open_embedder().embed_query(org_id, "What rose?")
+
+    texts = ["What fell?", "What rose?", "Who leads?", "What fell?"]
+    vectors = await open_embedder().embed_queries(org_id, texts)
+
+    assert [call.body["input"] for call in server.calls] == [
+        ["What rose?"],
+        ["What fell?", "Who leads?"],
+    ]
+    assert np.array_equal(vectors[1], alone)
+    assert np.array_equal(vectors[0], vectors[3])
+    assert not np.array_equal(vectors[0], vectors[2])
+    grown = {outcome: count - before[outcome] for outcome, count in count_outcomes().items()}
+    assert grown == {"hit": 1, "shared": 0, "miss": 3, "error": 0}
+
+
+async def test_processes_that_share_a_query_do_not_wait_for_each_other_in_a_circle(
+    open_embedder: Callable[[], Embedder], server: ProviderServer, org_id: UUID
+) -> None:
+    server.delay_s = 0.1
+    pairs = (["a", "b"], ["b", "c"], ["c", "a"])
+    found = await asyncio.gather(
+        *(open_embedder().embed_queries(org_id, pair) for pair in pairs for _ in range(2))
+    )
+
+    asked = [text for call in server.calls for text in call.body["input"]]
+    assert sorted(asked) == ["a", "b", "c"]
+    by_text: dict[str, bytes] = {}
+    for pair, vectors in zip([pair for pair in pairs for _ in range(2)], found, strict=True):
+        for text, vector in zip(pair, vectors, strict=True):
+            assert by_text.setdefault(text, vector.tobytes()) == vector.tobytes()
+
+
+async def test_who_leaves_a_shared_call_leaves_the_others_their_queries(
+    open_embedder: Callable[[], Embedder], server: ProviderServer, org_id: UUID
+) -> None:
+    server.delay_s = 0.2
+    embedder = open_embedder()
+    first = asyncio.create_task(embedder.embed_queries(org_id, ["a", "b"]))
+    await server.wait_until(lambda: len(server.calls) == 1)
+    second = asyncio.create_task(embedder.embed_queries(org_id, ["b", "c"]))
+    await server.wait_until(lambda: len(server.calls) == 2)
+
+    first.cancel()
+
+    assert len(await second) == 2
+    assert [call.body["input"] for call in server.calls] == [["a", "b"], ["c"]]

@@ -239,7 +239,7 @@ async def add(
             for chunk, (start, end) in zip(texts, pages, strict=True)
         ],
     )
-    found = await resources.spaces.embed_query(person, QUERY)
+    [found] = await resources.spaces.embed_queries(person, [QUERY])
     assert found.space is not None
     values = {"space": found.space.id, "dimensions": len(found.vector)}
     async with resources.db.system_transaction() as session:

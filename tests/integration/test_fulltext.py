@@ -2,15 +2,16 @@
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 from uuid import UUID, uuid4
 
 import numpy as np
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
 
 from app.core.db import Database
 from app.core.ids import new_id
@@ -25,6 +26,7 @@ from app.retrieval.base import Candidate
 from app.retrieval.filters import EVERYTHING, Filter
 from app.retrieval.fulltext import search_fulltext
 from app.retrieval.query_terms import analyze_query
+from app.retrieval.spaces import QueryVector, Space
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,15 +41,6 @@ class Passage:
     page: int = 1
     heading: str | None = None
     tokens: int = 10
-
-
-@pytest.fixture(scope="module")
-async def db(database_url: str, redis_url: str) -> AsyncIterator[Database]:
-    jobs = JobSender(redis_url)
-    database = Database(database_url, jobs, pool_size=2)
-    yield database
-    await database.close()
-    jobs.close()
 
 
 @pytest.fixture
@@ -116,9 +109,7 @@ async def search(
             limit=limit,
             also=also,
         )
-        rows = await driver.fetch("SELECT id, text FROM chunks")
-    texts = {row["id"]: row["text"] for row in rows}
-    return [(texts[hit.chunk_id], hit) for hit in hits]
+    return [(hit.text, Candidate(hit.chunk_id, hit.fulltext)) for hit in hits]
 
 
 async def texts(db: Database, tenant: Tenant, question: str, **options: Any) -> list[str]:
@@ -222,6 +213,75 @@ async def test_what_readers_may_not_see_takes_no_places(db: Database, tenant: Te
                 text(f"UPDATE documents SET {change} WHERE id = :id"), {"id": document_id}
             )
     assert await texts(db, tenant, "lynx", limit=1) == ["the last lynx"]
+
+
+async def test_the_faster_function_finds_what_the_first_one_found(
+    db: Database, owner: AsyncConnection, tenant: Tenant
+) -> None:
+    words = ["gnu", "ox", "yak", "emu", "tapir", "okapi", "ibex", "lynx"]
+    passages = [
+        Passage(
+            " ".join(words[n % k] for k in range(1, 9)) + f" {1990 + n % 40}",
+            page=1 + n % 7,
+            heading=words[n % 5] if n % 3 else None,
+            tokens=10 + n % 50,
+        )
+        for n in range(200)
+    ]
+    first = await add_document(db, tenant, passages[:100], title="Gnu and ox 2010")
+    await add_document(db, tenant, passages[100:])
+    before = import_module("app.migrations.versions.0004_fulltext_terms")._SEARCH
+    await owner.execute(text(before.replace("search_chunks_fulltext(", "search_before(")))
+    await owner.execute(text("GRANT EXECUTE ON FUNCTION search_before TO footnote_app"))
+    also = [new_id()]
+    for question in ("gnus and oxen in 2010", "tapir 2001", "nothing at all", "yak emu lynx ibex"):
+        query = analyze_query(question, ("okapi", "gnu of the year"))
+        for documents, pages in ((None, (None, None)), ([first], (None, None)), (None, (3, 4))):
+            async with db.reading(tenant) as driver:
+                found = [
+                    await driver.fetch(
+                        f"SELECT * FROM {function}($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+                        tenant.org_id,
+                        documents,
+                        *pages,
+                        query.terms,
+                        query.weights,
+                        query.groups,
+                        30,
+                        also,
+                    )
+                    for function in ("search_before", "search_chunks_fulltext")
+                ]
+            expected, actual = ({row["chunk_id"]: row["score"] for row in rows} for rows in found)
+            assert actual == pytest.approx(expected, rel=1e-9)
+            assert actual
+            also = [row["chunk_id"] for row in found[0][::3]]
+    await owner.execute(text("DROP FUNCTION search_before"))
+
+
+async def test_what_is_found_is_loaded_with_it(db: Database, tenant: Tenant) -> None:
+    document_id = await add_document(db, tenant, [Passage("x"), Passage("gnu", 4, "Herds")])
+    async with db.reading(tenant) as driver:
+        [found] = await search_fulltext(
+            driver, tenant.org_id, query=analyze_query("gnu"), wanted=EVERYTHING, limit=5
+        )
+        space_id = await driver.fetchval("SELECT id FROM embedding_spaces WHERE model = 'ft'")
+        space = Space(space_id, "test", "ft", 2, has_hnsw=False)
+        embedded = QueryVector(np.array([0.6, 0.8], dtype=np.float32), space)
+        [near] = await search_fulltext(
+            driver,
+            tenant.org_id,
+            query=analyze_query("gnu"),
+            wanted=EVERYTHING,
+            limit=5,
+            embedded=embedded,
+        )
+    assert found.similarity is None
+    assert near.similarity == pytest.approx(1.4, abs=1e-3)
+    chunk = found.to_chunk(0.5)
+    assert (chunk.document_id, chunk.filename, chunk.ordinal) == (document_id, "f.txt", 1)
+    assert (chunk.text, chunk.heading, chunk.spans) == ("gnu", "Herds", (Span(4, 0, 3),))
+    assert (chunk.score, chunk.page_start, chunk.page_end) == (0.5, 4, 4)
 
 
 async def test_languages_find_their_inflections(db: Database, tenant: Tenant) -> None:

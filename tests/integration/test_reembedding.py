@@ -34,7 +34,7 @@ from app.models.embeddings import RolloutState
 from app.resources import make_ingester, open_resources
 from app.retrieval.recall import measure_recall
 from app.retrieval.spaces import _TRUST_S, _TTL_S, QueryVector, SpaceDirectory
-from tests.conftest import ingest_all
+from tests.conftest import ingest_all, serve
 from tests.provider_server import Failure, Reply, embed_words
 from tests.rollouts import NEW_DIMENSIONS, Deployment, deploy, execute, make_template, settings_for
 
@@ -122,7 +122,7 @@ async def test_no_question_fails_or_mixes_spaces_while_the_model_changes(
     async def ask() -> None:
         while not is_over.is_set():
             for question, document_id in expected.items():
-                embedded = await spaces.embed_query(deployment.person, question)
+                [embedded] = await spaces.embed_queries(deployment.person, [question])
                 assert is_of_its_space(deployment, embedded, question)
                 assert await nearest(deployment, embedded) == document_id
                 assert embedded.space is not None
@@ -708,7 +708,7 @@ async def test_another_setting_changes_nothing_but_the_log(
         (warning,) = logged(caplog)
         assert warning["event"] == "embedding_model_differs"
         assert f"python -m app reembed start {deployment.new}" in warning["remedy"]
-        embedded = await other.spaces.embed_query(deployment.person, "Where is the walrus?")
+        [embedded] = await other.spaces.embed_queries(deployment.person, ["Where is the walrus?"])
         assert is_of_its_space(deployment, embedded, "Where is the walrus?")
         assert await nearest(deployment, embedded) == first
         second = await deployment.upload("The pelican nests on a cliff.")
@@ -731,12 +731,41 @@ async def test_a_live_model_without_its_key_is_a_clear_error(
             "live_embedding_model_unusable",
         ]
         with pytest.raises(ProviderError, match="no key or address") as refused:
-            await other.spaces.embed_query(deployment.person, "Where is the walrus?")
+            await other.spaces.embed_queries(deployment.person, ["Where is the walrus?"])
         assert refused.value.kind is ProviderErrorKind.AUTH
         document_id = await deployment.upload("The pelican nests on a cliff.")
         await ingest_all(make_ingester(other))
     document = (await deployment.person.get(f"/api/v1/documents/{document_id}")).json()
     assert (document["status"], document["error_code"]) == ("failed", "embedding_unauthorized")
+
+
+@pytest.mark.parametrize("refused", [False, True], ids=["no-key", "wrong-key"])
+async def test_without_a_key_for_the_live_model_words_alone_answer(
+    deployment: Deployment, settings: Settings, *, refused: bool
+) -> None:
+    heron, _ = await deployment.add("The heron waits in the reeds.", "Otters crack shells.")
+    if refused:
+        model = deployment.old.partition("/")[2]
+        deployment.provider.by_model[model] = Reply(failure=Failure.STATUS, status=401)
+        settings = deployment.resources.settings
+    keyless = settings.model_copy(
+        update={"database_url": deployment.resources.settings.database_url}
+    )
+    question = "Where does the heron wait?"
+    async with serve(keyless) as (_, client):
+        person = replace(deployment.person, client=client)
+        search = await person.post("/api/v1/search", json={"query": question, "explain": True})
+        chat = await person.post("/api/v1/chat/", json={"messages": [{"content": question}]})
+    assert (search.status_code, chat.status_code) == (200, 200), (search.text, chat.text)
+    found, answer = search.json(), chat.json()
+    assert found["results"][0]["document_id"] == str(heron)
+    trace = found["trace"]
+    (step,) = (step for step in trace["steps"] if step["name"] == "dense")
+    assert (step["outcome"], step["reason"]) == ("fell_back", "unavailable")
+    assert (trace["plan"], trace["space_id"]) == ("none", None)
+    assert {place for c in trace["candidates"] for place in c["places"]} == {"fulltext", "fused"}
+    assert "heron waits in the reeds" in answer["response"]
+    assert [c["document_id"] for c in answer["citations"]] == [str(heron)]
 
 
 async def test_vectors_of_another_width_are_no_answer(deployment: Deployment) -> None:
@@ -745,7 +774,7 @@ async def test_vectors_of_another_width_are_no_answer(deployment: Deployment) ->
     await execute(owner, "UPDATE embedding_spaces SET dimensions = 95")
     spaces = SpaceDirectory(deployment.resources.db, deployment.resources.embedders)
     with pytest.raises(ProviderError) as refused:
-        await spaces.embed_query(deployment.person, "Where is the walrus?")
+        await spaces.embed_queries(deployment.person, ["Where is the walrus?"])
     assert refused.value.kind is ProviderErrorKind.PROTOCOL
 
 

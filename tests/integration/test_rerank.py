@@ -11,16 +11,15 @@ from redis.asyncio import Redis
 
 from app.config import Settings
 from app.core.errors import ProviderError, ProviderErrorKind
-from app.core.redis import open_redis
 from app.llm.base import Message, Role
 from app.llm.breaker import FAILURES_TO_OPEN
 from app.llm.model_names import ModelsMisconfigured
 from app.llm.quick import QuickModel
 from app.llm.registry import Models, open_models
 from app.llm.rerankers import HttpReranker, LlmReranker, open_reranker
-from app.models.spans import Span
-from app.retrieval.base import RankedChunk, RetrievalQuery
+from app.retrieval.base import Candidate, RetrievalQuery
 from app.retrieval.condense import QueryRewriter, make_rewriter
+from app.retrieval.loading import Passage
 from app.retrieval.rerank import rerank
 from app.retrieval.trace import Step, StepOutcome, Trace
 from tests.provider_server import Failure, ProviderServer, Reply
@@ -41,19 +40,6 @@ PLAIN = "What were 3M's net sales in 2017?"
 FORMATS = pytest.mark.parametrize(
     ("path", "model"), [("/rerank", ""), ("/v1/rerank", "jina-m"), ("/v2/rerank", "cohere-m")]
 )
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer() as server:
-        yield server
-
-
-@pytest.fixture
-async def redis(redis_url: str) -> AsyncIterator[Redis]:
-    redis = open_redis(redis_url)
-    yield redis
-    await redis.aclose(close_connection_pool=True)
 
 
 @asynccontextmanager
@@ -235,32 +221,36 @@ async def test_a_server_that_is_back_is_used_again(server: ProviderServer, redis
         assert len(await reranker.rerank(QUERY, TEXTS)) == 3
 
 
-# Over chunks, with the trace
+# Over candidates, with the trace
 
 
-def chunk(n: int, text: str, score: float) -> RankedChunk:
-    return RankedChunk(
+def passage(n: int, text: str) -> Passage:
+    return Passage(
         chunk_id=UUID(int=n),
+        fulltext=0.0,
         document_id=UUID(int=1000),
         filename="report.pdf",
+        page_count=1,
         ordinal=n,
-        text=text,
-        spans=(Span(page=1, start=0, end=len(text)),),
-        heading=None,
-        score=score,
+        page_start=1,
+        page_end=1,
         similarity=None,
+        text=text,
+        spans=(1, 0, len(text)),
+        heading=None,
     )
 
 
-CHUNKS = [chunk(n, text, 0.9 - n / 10) for n, text in enumerate(TEXTS)]
+PASSAGES = {UUID(int=n): passage(n, text) for n, text in enumerate(TEXTS)}
+RANKED = [Candidate(chunk_id, 0.9 - n / 10) for n, chunk_id in enumerate(PASSAGES)]
 
 
-async def test_chunks_come_in_the_order_of_the_server(server: ProviderServer) -> None:
+async def test_candidates_come_in_the_order_of_the_server(server: ProviderServer) -> None:
     trace = Trace(QUERY)
     async with http_reranker(server) as reranker:
-        reranked = await rerank(reranker, QUERY, CHUNKS, trace)
-    assert [each.ordinal for each in reranked] == [2, 0, 1]
-    assert [each.score for each in reranked] == [each.score for each in CHUNKS]
+        reranked = await rerank(reranker, QUERY, RANKED, PASSAGES, trace)
+    assert [each.chunk_id.int for each in reranked] == [2, 0, 1]
+    assert [each.score for each in reranked] == [each.score for each in RANKED]
     assert trace.steps == [Step("rerank", StepOutcome.DONE)]
 
 
@@ -282,7 +272,7 @@ async def test_a_reranker_that_fails_leaves_the_plain_order_and_says_so_in_the_t
     trace = Trace(QUERY)
     timeout_s = SHORT_S if failure is Failure.HANG else LONG_S
     async with http_reranker(server, timeout_s=timeout_s) as reranker:
-        assert await rerank(reranker, QUERY, CHUNKS, trace) == CHUNKS
+        assert await rerank(reranker, QUERY, RANKED, PASSAGES, trace) == RANKED
     assert trace.steps == [Step("rerank", StepOutcome.FELL_BACK, reason)]
 
 
@@ -335,7 +325,7 @@ async def test_a_chat_model_that_does_not_rank_leaves_the_order(
     trace = Trace(QUERY)
     async with models_at(tmp_path, server) as models:
         reranker = LlmReranker(models, timeout_s=SHORT_S if reason == "timeout" else LONG_S)
-        assert await rerank(reranker, QUERY, CHUNKS, trace) == CHUNKS
+        assert await rerank(reranker, QUERY, RANKED, PASSAGES, trace) == RANKED
         if reason == "timeout":
             await server.wait_until(lambda: server.aborts == 1)
     assert trace.steps == [Step("rerank", StepOutcome.FELL_BACK, reason)]
@@ -344,7 +334,7 @@ async def test_a_chat_model_that_does_not_rank_leaves_the_order(
 async def test_without_a_language_model_there_is_no_ranking(tmp_path: Path) -> None:
     trace = Trace(QUERY)
     async with open_models(settings_with(tmp_path)) as models:
-        assert await rerank(LlmReranker(models), QUERY, CHUNKS, trace) == CHUNKS
+        assert await rerank(LlmReranker(models), QUERY, RANKED, PASSAGES, trace) == RANKED
     assert trace.steps == [Step("rerank", StepOutcome.FELL_BACK, "no_model")]
 
 

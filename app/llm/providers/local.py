@@ -52,11 +52,11 @@ class LocalEmbedding:
     async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> FloatMatrix:
         """Embed texts in order: unit vectors, shape (len(texts), 384); reads 256 word pieces each.
 
-        The purpose changes nothing: this model has no prefixes. Raises ProviderError.
+        The purpose changes no vector: this model has no prefixes. Raises ProviderError.
         """
         if len(texts) > MAX_BATCH:
             raise _error(f"At most {MAX_BATCH} texts in one call.", ProviderErrorKind.BAD_REQUEST)
-        threads = self._query_threads if len(texts) == 1 else self._document_threads
+        threads = self._query_threads if purpose is Purpose.QUERY else self._document_threads
         loop = asyncio.get_running_loop()
         # The longest first: the threads then finish together. A cancelled call drops its queue.
         order = sorted(range(len(texts)), key=lambda index: -len(texts[index]))

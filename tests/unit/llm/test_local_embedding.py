@@ -199,7 +199,7 @@ async def test_query_overtakes_a_batch_and_the_loop_goes_on(provider: LocalEmbed
     await provider.warm_up()
     batch = asyncio.create_task(provider.embed([TEXTS[3]] * 100, purpose=DOCUMENT))
     await asyncio.sleep(0)  # lets the batch fill its queue
-    await provider.embed(["hello"], purpose=QUERY)
+    await provider.embed(["hello", "and its other names"], purpose=QUERY)
     assert not batch.done()
     await batch
 

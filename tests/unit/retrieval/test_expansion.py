@@ -29,6 +29,16 @@ def test_other_questions_get_no_phrases(question: str) -> None:
     assert expand_question(question).phrases == ()
 
 
+@pytest.mark.parametrize("question", ["an excapex and Capex?", "capexes, CAPEX", "_capex: capex"])
+def test_a_name_is_found_behind_a_word_that_only_ends_like_it(question: str) -> None:
+    assert "capital expenditures" in expand_question(question).phrases
+
+
+@pytest.mark.parametrize("question", ["the excapex?", "3capex", "_capex", "capexes"])
+def test_a_part_of_a_word_is_no_name(question: str) -> None:
+    assert expand_question(question).phrases == ()
+
+
 def test_no_phrase_comes_twice() -> None:
     phrases = expand_question("capex, capital expenditure and free cash flow").phrases
     assert len(phrases) == len(set(phrases)) > 3

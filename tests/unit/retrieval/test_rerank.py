@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from app.core.errors import ProviderError, ProviderErrorKind
 from app.llm.rerankers import MAX_TEXTS, read_ranking, read_relevances
 from app.llm.wire import provider_error
-from app.models.spans import Span
-from app.retrieval.base import RankedChunk
+from app.retrieval.base import Candidate
+from app.retrieval.loading import Passage
 from app.retrieval.rerank import rerank
 from app.retrieval.trace import Place, Step, StepOutcome, Trace, TracedCandidate
 
@@ -39,45 +39,48 @@ class ScriptedReranker:
         return self._relevances
 
 
-def chunk(n: int, score: float, *, heading: str | None = None) -> RankedChunk:
-    span = Span(page=1, start=0, end=6)
-    return RankedChunk(
+def passage(n: int, *, heading: str | None = None) -> Passage:
+    return Passage(
         chunk_id=UUID(int=n),
+        fulltext=0.0,
         document_id=UUID(int=1000),
         filename="report.pdf",
+        page_count=1,
         ordinal=n,
-        text=f"text {n}",
-        spans=(span,),
-        heading=heading,
-        score=score,
+        page_start=1,
+        page_end=1,
         similarity=None,
+        text=f"text {n}",
+        spans=(1, 0, 6),
+        heading=heading,
     )
 
 
-def ordinals(chunks: Sequence[RankedChunk]) -> list[int]:
-    return [each.ordinal for each in chunks]
+def numbers(candidates: Sequence[Candidate]) -> list[int]:
+    return [each.chunk_id.int for each in candidates]
 
 
-CHUNKS = [chunk(0, 0.9), chunk(1, 0.5), chunk(2, 0.4)]
+PASSAGES = {UUID(int=n): passage(n) for n in range(MAX_TEXTS + 3)}
+RANKED = [Candidate(UUID(int=n), score) for n, score in enumerate([0.9, 0.5, 0.4])]
 
 
 async def test_the_reranker_decides_the_order_and_the_scores_stay_with_the_places() -> None:
-    reranked = await rerank(ScriptedReranker([0.1, 0.2, 0.7]), "q", CHUNKS, Trace("q"))
-    assert ordinals(reranked) == [2, 1, 0]
+    reranked = await rerank(ScriptedReranker([0.1, 0.2, 0.7]), "q", RANKED, PASSAGES, Trace("q"))
+    assert numbers(reranked) == [2, 1, 0]
     assert [each.score for each in reranked] == [0.9, 0.5, 0.4]
 
 
 async def test_what_the_reranker_finds_equal_keeps_its_place() -> None:
-    reranked = await rerank(ScriptedReranker([0.0, 0.0, 1.0]), "q", CHUNKS, Trace("q"))
-    assert ordinals(reranked) == [2, 0, 1]
+    reranked = await rerank(ScriptedReranker([0.0, 0.0, 1.0]), "q", RANKED, PASSAGES, Trace("q"))
+    assert numbers(reranked) == [2, 0, 1]
 
 
 async def test_only_the_best_are_reranked() -> None:
-    chunks = [chunk(n, 1 - n / 100) for n in range(MAX_TEXTS + 3)]
+    ranked = [Candidate(UUID(int=n), 1 - n / 100) for n in range(MAX_TEXTS + 3)]
     reranker = ScriptedReranker([n / MAX_TEXTS for n in range(MAX_TEXTS)])
-    reranked = await rerank(reranker, "q", chunks, Trace("q"))
+    reranked = await rerank(reranker, "q", ranked, PASSAGES, Trace("q"))
     last = list(range(MAX_TEXTS, MAX_TEXTS + 3))
-    assert ordinals(reranked) == [*reversed(range(MAX_TEXTS)), *last]
+    assert numbers(reranked) == [*reversed(range(MAX_TEXTS)), *last]
     assert len(reranker.seen[0]) == MAX_TEXTS
     scores = [each.score for each in reranked]
     assert scores == sorted(scores, reverse=True)
@@ -85,26 +88,21 @@ async def test_only_the_best_are_reranked() -> None:
 
 async def test_a_passage_is_read_under_its_document_and_section() -> None:
     reranker = ScriptedReranker([1.0, 0.5])
-    chunks = [chunk(0, 0.9, heading="Item 7"), chunk(1, 0.5)]
-    await rerank(reranker, "q", chunks, Trace("q"))
+    passages = {UUID(int=0): passage(0, heading="Item 7"), UUID(int=1): passage(1)}
+    await rerank(reranker, "q", RANKED[:2], passages, Trace("q"))
     assert reranker.seen == [["report.pdf – Item 7\ntext 0", "report.pdf\ntext 1"]]
 
 
 async def test_the_trace_holds_the_step_and_the_relevances() -> None:
     trace = Trace("q")
-    for each in CHUNKS:
-        trace.candidates[each.chunk_id] = TracedCandidate(
-            chunk_id=each.chunk_id,
-            document_id=each.document_id,
-            filename=each.filename,
-            ordinal=each.ordinal,
-            page_start=1,
-            page_end=1,
-            similarity=0.5,
-            fulltext=0.5,
-        )
-    await rerank(ScriptedReranker([0.1, 0.2, 0.7]), "q", CHUNKS, trace)
-    trace.finish({each.chunk_id for each in CHUNKS}, {})
+    trace.describe(
+        lambda: [
+            TracedCandidate(each, UUID(int=1000), "report.pdf", 0, 1, 1, 0.5, 0.5)
+            for each in PASSAGES
+        ]
+    )
+    await rerank(ScriptedReranker([0.1, 0.2, 0.7]), "q", RANKED, PASSAGES, trace)
+    trace.finish({each.chunk_id for each in RANKED}, {})
     assert trace.steps == [Step("rerank", StepOutcome.DONE)]
     assert trace.candidates[UUID(int=2)].places == {"reranked": Place(1, 0.7)}
     assert trace.candidates[UUID(int=0)].places == {"reranked": Place(3, 0.1)}
@@ -124,15 +122,15 @@ async def test_the_trace_holds_the_step_and_the_relevances() -> None:
 )
 async def test_a_reranker_that_fails_leaves_the_order(kind: K, reason: str) -> None:
     trace = Trace("q")
-    assert await rerank(ScriptedReranker(fails=kind), "q", CHUNKS, trace) == CHUNKS
+    assert await rerank(ScriptedReranker(fails=kind), "q", RANKED, PASSAGES, trace) == RANKED
     assert trace.steps == [Step("rerank", StepOutcome.FELL_BACK, reason)]
 
 
 async def test_without_a_reranker_or_candidates_nothing_is_noted() -> None:
     trace = Trace("q")
     reranker = ScriptedReranker()
-    assert await rerank(None, "q", CHUNKS, trace) == CHUNKS
-    assert await rerank(reranker, "q", [], trace) == []
+    assert await rerank(None, "q", RANKED, PASSAGES, trace) == RANKED
+    assert await rerank(reranker, "q", [], {}, trace) == []
     assert trace.steps == [] and reranker.seen == []
 
 
