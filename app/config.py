@@ -48,6 +48,7 @@ class Settings(BaseSettings):
 
     database_url: str = ""
     redis_url: str = ""
+    database_pool_size: int = Field(default=10, ge=1, le=100)
     worker_concurrency: int = Field(default=2, ge=1, le=64)
     worker_metrics_port: int = Field(default=0, ge=0, le=65535)
     worker_queues: str = Field(
@@ -62,6 +63,11 @@ class Settings(BaseSettings):
     ollama_base_url: str = "http://127.0.0.1:11434"
     default_model: str = ""
     embedding_model: str = LOCAL_EMBEDDING_MODEL
+    model_connect_timeout_s: float = Field(default=5, ge=0.1, le=60)
+    model_first_content_timeout_s: float = Field(default=30, ge=0.1, le=600)
+    model_idle_timeout_s: float = Field(default=30, ge=0.1, le=600)
+    model_total_timeout_s: float = Field(default=300, ge=1, le=3600)
+    tiktoken_cache_dir: Path | None = None
     query_cache_ttl_s: int = Field(default=3600, ge=0)
     query_rewriting: bool = True
     reranker: Literal["", "http", "llm"] = ""
@@ -70,7 +76,9 @@ class Settings(BaseSettings):
     rerank_api_key: SecretStr = SecretStr("")
     rerank_timeout_s: float | None = Field(default=None, gt=0, le=30)
 
+    run_unread_s: float = Field(default=60, ge=1, le=86_400)
     max_upload_mb: int = Field(default=256, ge=1, le=10_240)
+    page_cache_mb: int = Field(default=512, ge=0)
     profile_requests: bool = False
 
     @field_validator("database_url")
@@ -134,6 +142,10 @@ class Settings(BaseSettings):
     @property
     def max_upload_bytes(self) -> int:
         return self.max_upload_mb * 1024 * 1024
+
+    @property
+    def page_cache_bytes(self) -> int:
+        return self.page_cache_mb * 1024 * 1024
 
     @cached_property
     def signing_key(self) -> str:

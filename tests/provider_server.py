@@ -4,7 +4,8 @@ In a test: `async with ProviderServer() as server: ...`. Alone:
 `python -m tests.provider_server --port 9100 --delay-ms 40 --delay-per-input-ms 0.2`.
 
 How a request is answered is decided by, in this order: the queue of `script()`, `chaos()` for
-embeddings, `by_model`, a suffix of the model's name (`gpt-4.1-mini@cut`), `default`. From another
+embeddings, `by_model`, a suffix of the model's name (`gpt-4.1-mini@cut`), `default`; but what only
+looks at the models (`/v1/models`, `/api/tags`, `/api/show`) by `looks` or `default`. From another
 process the queue is filled with `POST /_script {"failure": "cut", "repeat": 2}`, chaos is set with
 `POST /_chaos {"seed": 1, "share": 0.1}` (or `--chaos-seed 1 --chaos-share 0.1`; a share of 0 ends
 it), `GET /_calls` lists what came in, and `GET /_stats` counts it:
@@ -35,6 +36,13 @@ DIMENSIONS = 384
 DEFAULT_ANSWER = "According to the documents, this is the answer [1]."
 OLLAMA_MODELS = ("nomic-embed-text:latest", "qwen3:8b", "llama3.2:latest")
 OPENAI_MODELS = ("gpt-4.1-mini", "text-embedding-3-small")
+OLLAMA_SHOW = {
+    "parameters": 'stop                           "<|eot_id|>"',
+    "details": {"family": "llama", "parameter_size": "3.2B"},
+    "model_info": {"general.architecture": "llama", "llama.context_length": 131072},
+    "capabilities": ["completion"],
+}
+_LOOKS = frozenset({"/v1/models", "/api/tags", "/api/show"})
 _WORD = re.compile(r"\w+")
 _PREFIX = re.compile(r"^(search_document|search_query): ")
 _STOP_WORDS = re.compile(
@@ -127,6 +135,10 @@ class ProviderServer:
     by_model: dict[str, Reply] = field(default_factory=dict)
     openai_models: tuple[str, ...] = OPENAI_MODELS
     ollama_models: tuple[str, ...] = OLLAMA_MODELS
+    # Further fields of a model in `/v1/models`, and what `/api/show` says of one.
+    openai_fields: dict[str, dict[str, Any]] = field(default_factory=dict)
+    ollama_shows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    looks: Reply | None = None  # None is `default`
     keeps_calls: bool = True
     calls: list[Call] = field(default_factory=list)
     embedding_calls: int = 0
@@ -176,6 +188,7 @@ class ProviderServer:
         app.router.add_post("/api/chat", self._ollama_chat)
         app.router.add_post("/api/embed", self._ollama_embed)
         app.router.add_get("/api/tags", self._ollama_tags)
+        app.router.add_post("/api/show", self._ollama_show)
         app.router.add_post("/rerank", self._rerank)
         app.router.add_post("/v1/rerank", self._rerank)
         app.router.add_post("/v2/rerank", self._rerank)
@@ -206,7 +219,11 @@ class ProviderServer:
         inputs = body.get("input", ())
         count = len(inputs) if isinstance(inputs, list) else 1
         is_embedding = "input" in body
-        reply = self._choose(str(body.get("model", "")), is_embedding=is_embedding)
+        model = str(body.get("model", ""))
+        if request.path in _LOOKS:
+            reply = self.looks or self.default
+        else:
+            reply = self._choose(model, is_embedding=is_embedding)
         if self.keeps_calls:
             self.calls.append(Call(request.path, headers, body, (str(peer[0]), int(peer[1]))))
         if is_embedding:
@@ -373,6 +390,7 @@ class ProviderServer:
             return early
         data = [
             {"id": model, "object": "model", "created": 1, "owned_by": "stand-in"}
+            | self.openai_fields.get(model, {})
             for model in self.openai_models
         ]
         return web.json_response({"object": "list", "data": data})
@@ -421,6 +439,18 @@ class ProviderServer:
             return early
         models = [{"name": name, "model": name, "size": 1} for name in self.ollama_models]
         return web.json_response({"models": models})
+
+    async def _ollama_show(self, request: web.Request) -> web.StreamResponse:
+        body, reply = await self._begin(request)
+        if early := await self._fail_early(request, reply, _ollama_error):
+            return early
+        if reply.failure is Failure.MALFORMED:
+            return web.Response(text='{"model_info": {', content_type="application/json")
+        model = body["model"]
+        shown = self.ollama_shows.get(model)
+        if shown is None and not {model, f"{model}:latest"} & set(self.ollama_models):
+            return web.json_response({"error": f"model '{model}' not found"}, status=404)
+        return web.json_response(OLLAMA_SHOW if shown is None else shown)
 
     # Rerankers: Cohere at /v2, Jina at /v1, text-embeddings-inference where there is no version
 

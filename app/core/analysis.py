@@ -156,7 +156,7 @@ def terms_of(token: Token, language: str) -> tuple[str, ...]:
     if kind == "mixed":
         return _mixed_terms(text[:_MAX_WORD_LENGTH])
     if kind == "initials":
-        return (text,)
+        return (text[:_MAX_WORD_LENGTH],)
     length = min(2 if kind == "pairs" else 3, len(text))
     return tuple(text[at : at + length] for at in range(len(text) - length + 1))
 

@@ -83,7 +83,15 @@ def find_terms(text: str) -> list[Term]:
 
 
 def term_keys(text: str) -> frozenset[str]:
-    return frozenset(term.key for term in _iter_terms(text))
+    keys: set[str] = set()
+    for match in _TOKEN.finditer(text):
+        word = match["word"]
+        if word and word.isascii():  # most of most texts, three times as fast without a Term
+            keys.add(_word_key(word))
+        else:
+            keys.update(term.key for term in _token_terms(text, match))
+    keys.discard("")
+    return frozenset(keys)
 
 
 def number_keys(text: str) -> frozenset[str]:
@@ -180,13 +188,20 @@ def _weight(key: str, count: int, total: int) -> float:
 
 def _iter_terms(text: str) -> Iterator[Term]:
     for match in _TOKEN.finditer(text):
-        start, end = match.span()
-        if match.lastgroup in {"number", "unit"}:
-            yield _number_term(text, match)
-        elif match.lastgroup == "unspaced":
-            yield from _grams(match.group(), start)
-        else:
-            yield from _word_terms(match.group(), start, end)
+        yield from _token_terms(text, match)
+
+
+def _token_terms(text: str, match: re.Match[str]) -> Iterator[Term]:
+    start, end = match.span()
+    if match.lastgroup in {"number", "unit"}:
+        yield _number_term(text, match)
+        # Scripts without spaces go on right behind a number: 于1943年在纽约去世.
+        if not match["unit"].isascii() and _UNSPACED_RUN.match(match["unit"]):
+            yield from _word_terms(match["unit"], *match.span("unit"))
+    elif match.lastgroup == "unspaced":
+        yield from _grams(match.group(), start)
+    else:
+        yield from _word_terms(match.group(), start, end)
 
 
 def _number_term(text: str, match: re.Match[str]) -> Term:
@@ -195,7 +210,9 @@ def _number_term(text: str, match: re.Match[str]) -> Term:
     if _IN_NAME.match(text, end) or _AFTER_NAME.search(text, max(start - 2, 0), start):
         return Term(number_key(number) + unit, start, end, is_number=False)
     is_amount = not number.isdecimal() or text[max(start - 1, 0)] in _CURRENCY
-    if not unit or (is_amount and unit in _SCALES) or _UNSPACED_RUN.match(unit):
+    if unit and _UNSPACED_RUN.match(unit):
+        return Term(number_key(number), start, match.end("number"), is_number=True)
+    if not unit or (is_amount and unit in _SCALES):
         return Term(number_key(number), start, end, is_number=True)
     return Term(number + unit, start, end, is_number=False)
 
@@ -205,10 +222,9 @@ def _word_terms(word: str, start: int, end: int) -> Iterator[Term]:
         for run in _UNSPACED_RUN.finditer(word):
             yield from _grams(run.group(), start + run.start())
         return
-    year = _YEAR_IN_WORD.fullmatch(word)
-    stem = year.group(1) if year else _stem(word)
-    if stem:
-        yield Term(stem, start, end, is_number=False)
+    key = _word_key(word)
+    if key:
+        yield Term(key, start, end, is_number=False)
 
 
 def _grams(run: str, start: int) -> Iterator[Term]:
@@ -219,6 +235,12 @@ def _grams(run: str, start: int) -> Iterator[Term]:
 
 
 @lru_cache(maxsize=20_000)
+def _word_key(word: str) -> str:
+    """Return the key of a word in a script with spaces; "" for one of underscores only."""
+    year = _YEAR_IN_WORD.fullmatch(word)
+    return year.group(1) if year else _stem(word)
+
+
 def _stem(word: str) -> str:
     """Fold a word and cut off what inflects it. Cutting at a length works in most languages."""
     key = word.casefold() if word.isascii() else unicodedata.normalize("NFKC", word).casefold()

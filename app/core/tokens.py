@@ -4,6 +4,10 @@ import re
 from collections.abc import Sequence
 from typing import Protocol
 
+# What chat templates add around each message, and before the answer.
+TOKENS_PER_MESSAGE = 4
+TOKENS_PER_REPLY = 3
+
 
 class Tokenizer(Protocol):
     """Where the tokens of a text end, so that one pass over a text can count any cut of it."""
@@ -23,6 +27,8 @@ class EstimatingTokenizer:
     """An upper-leaning estimate for models whose vocabulary is not at hand."""
 
     def token_ends(self, text: str) -> list[int]:
+        if not _WIDE.search(text):
+            return [match.end() for match in _PIECE.finditer(text)]
         ends: list[int] = []
         for match in _PIECE.finditer(text):
             piece = match.group()
@@ -35,3 +41,16 @@ class EstimatingTokenizer:
 
 def count_tokens(text: str, tokenizer: Tokenizer) -> int:
     return len(tokenizer.token_ends(text))
+
+
+def with_margin(estimate: int) -> int:
+    """Return how many tokens to expect at most where an estimate says so many: a fifth more.
+
+    Against OpenAI's o200k the estimate is up to 17 % too low (French, Russian, tables).
+    """
+    return -(-estimate * 6 // 5)
+
+
+def without_margin(room: int) -> int:
+    """Return the largest estimate that fits into a room with its margin."""
+    return room * 5 // 6

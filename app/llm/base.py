@@ -116,7 +116,23 @@ class LLMProvider(Protocol):
         """Yield non-empty text deltas, then exactly one Finish.
 
         Raises ProviderError instead of Finish on any failure, also when the connection ends
-        without the format's terminal marker. Closing the iterator closes the socket. Never retries.
+        without the format's terminal marker, and (kind PROTOCOL) when an answer that is said to be
+        whole has no text. Closing the iterator closes the socket. Never retries.
+        """
+        ...
+
+    async def context_window(self, model: str) -> int:
+        """Return how many tokens a model takes, prompt and answer together.
+
+        May wait 1 s for the server, once in a while. Never raises: what no server tells comes from
+        a table, or is a number that any model takes.
+        """
+        ...
+
+    async def tokenizer(self, model: str) -> Tokenizer | None:
+        """Return what counts a model's tokens exactly, or None where that is not at hand.
+
+        May load it, in a thread. Never raises, sends nothing.
         """
         ...
 

@@ -13,7 +13,7 @@ import structlog
 
 from app.config import Settings
 from app.core.errors import NotFound, ProviderError, ProviderErrorKind
-from app.llm.base import EmbeddingProvider, LLMProvider
+from app.llm.base import EmbeddingProvider, LLMProvider, Timeouts
 from app.llm.model_lists import ModelList
 from app.llm.model_names import (
     EXTRACTIVE,
@@ -28,6 +28,7 @@ from app.llm.providers.extractive import ExtractiveProvider
 from app.llm.providers.local import LocalEmbedding
 from app.llm.providers.ollama import OllamaEmbedding, OllamaProvider
 from app.llm.providers.openai import OpenAIEmbedding, OpenAIProvider
+from app.llm.vocabularies import Vocabularies
 
 log = structlog.get_logger()
 
@@ -38,17 +39,31 @@ _OPENAI_MODEL = re.compile(r"^(gpt-|chatgpt-|o\d)")
 _EMBEDDING_MODEL = re.compile(r"embed|minilm|bge|\be5\b|gte", re.IGNORECASE)
 
 
+def timeouts_of(settings: Settings) -> Timeouts:
+    return Timeouts(
+        connect_s=settings.model_connect_timeout_s,
+        first_content_s=settings.model_first_content_timeout_s,
+        idle_s=settings.model_idle_timeout_s,
+        total_s=settings.model_total_timeout_s,
+    )
+
+
 def _open_openai(settings: Settings) -> LLMProvider | None:
     api_key = settings.openai_api_key.get_secret_value()
     if not api_key:
         return None
-    return OpenAIProvider(api_key=api_key, base_url=settings.openai_base_url)
+    return OpenAIProvider(
+        api_key=api_key,
+        base_url=settings.openai_base_url,
+        timeouts=timeouts_of(settings),
+        vocabularies=Vocabularies(settings.tiktoken_cache_dir),
+    )
 
 
 def _open_ollama(settings: Settings) -> LLMProvider | None:
     if not settings.ollama_base_url:
         return None
-    return OllamaProvider(base_url=settings.ollama_base_url)
+    return OllamaProvider(base_url=settings.ollama_base_url, timeouts=timeouts_of(settings))
 
 
 def _open_extractive(_settings: Settings) -> LLMProvider | None:
@@ -60,11 +75,14 @@ def _embed_with_openai(settings: Settings, model: str) -> EmbeddingProvider:
         api_key=settings.openai_api_key.get_secret_value(),
         base_url=settings.openai_base_url,
         model=model,
+        timeouts=timeouts_of(settings),
     )
 
 
 def _embed_with_ollama(settings: Settings, model: str) -> EmbeddingProvider:
-    return OllamaEmbedding(base_url=settings.ollama_base_url, model=model)
+    return OllamaEmbedding(
+        base_url=settings.ollama_base_url, model=model, timeouts=timeouts_of(settings)
+    )
 
 
 def _embed_locally(settings: Settings, _model: str) -> EmbeddingProvider:
@@ -159,7 +177,7 @@ class Models:
         return opened
 
     async def warm_up(self, embedding: EmbeddingProvider | None = None) -> None:
-        """Load the local model and look for Ollama, so that the first question need not wait.
+        """Load the local model, look for Ollama and at the default model, for the first question.
 
         `embedding` is the model in use, if that is not the configured one. A failure is logged: the
         first use will meet it again and report it to its caller.
@@ -168,6 +186,7 @@ class Models:
             async with asyncio.TaskGroup() as group:
                 for models in self._lists.values():
                     group.create_task(models.names())
+                group.create_task(self._warm_up_default_model())
                 embedding = embedding or self.embedding
                 if isinstance(embedding, LocalEmbedding):
                     group.create_task(embedding.warm_up())
@@ -184,6 +203,14 @@ class Models:
         for embedding in self._embeddings.values():
             if embedding is not self.embedding:
                 await embedding.aclose()
+
+    async def _warm_up_default_model(self) -> None:
+        try:
+            provider, model = await self.resolve(None)
+        except NotFound:
+            return  # each question will say so
+        await provider.context_window(model)
+        await provider.tokenizer(model)
 
     async def _automatic(self) -> tuple[LLMProvider, str]:
         if "openai" in self._providers:

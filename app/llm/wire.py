@@ -10,16 +10,14 @@ from typing import TypeVar
 
 from app.core.errors import ProviderError, ProviderErrorKind
 from app.core.metrics import PROVIDER_ERRORS
-from app.core.tokens import EstimatingTokenizer, count_tokens
-from app.llm.base import Message, Timeouts, Usage
+from app.core.tokens import TOKENS_PER_MESSAGE, EstimatingTokenizer, count_tokens
+from app.llm.base import Finish, FinishReason, Message, Timeouts, Usage
 
 T = TypeVar("T")
 
 MAX_LINE_BYTES = 1024 * 1024
 # Reading the end of the body keeps the connection for the next call; it is nearly always there.
 DRAIN_TIMEOUT_S = 0.25
-# What chat templates add around each message.
-TOKENS_PER_MESSAGE = 4
 
 _ESTIMATOR = EstimatingTokenizer()
 _MESSAGES = {
@@ -236,6 +234,20 @@ def usage_or_estimate(
         count_tokens(text, _ESTIMATOR) if known_output is None else known_output,
         is_estimated=known_input is None or known_output is None,
     )
+
+
+def finish_answer(finish: Finish, text: str, provider: str) -> Finish:
+    """Return the end of an answer, or raise ProviderError (PROTOCOL) for one without any text.
+
+    With nothing said, only the content filter and the limit on length are ends.
+    """
+    if finish.reason is FinishReason.STOP and not text.strip():
+        raise provider_error(
+            ProviderErrorKind.PROTOCOL,
+            provider,
+            message=f"The model provider {provider} gave an empty answer.",
+        )
+    return finish
 
 
 def _count(value: object) -> int | None:

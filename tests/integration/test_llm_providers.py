@@ -1,7 +1,7 @@
 """The contract of the remote adapters, against a real HTTP server that speaks both formats."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import dataclass
 
@@ -38,12 +38,6 @@ IMPATIENT = Timeouts(connect_s=0.3, first_content_s=0.3, idle_s=0.3, total_s=30,
 
 MakeProvider = Callable[[str, Timeouts], LLMProvider]
 MakeEmbedding = Callable[[str, Timeouts], EmbeddingProvider]
-
-
-@pytest.fixture
-async def server() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer() as server:
-        yield server
 
 
 def make_openai(url: str, timeouts: Timeouts) -> LLMProvider:
@@ -154,6 +148,10 @@ CHAT_FAILURES = [
     (Reply(failure=Failure.WRONG_SHAPE), K.PROTOCOL),
     (Reply(failure=Failure.HTML), K.PROTOCOL),
     (Reply(failure=Failure.INLINE_ERROR), K.OVERLOADED),
+    # In the stream's own words, before its first one.
+    (Reply(text="", failure=Failure.INLINE_ERROR), K.OVERLOADED),
+    (Reply(text="", failure=Failure.MALFORMED), K.PROTOCOL),
+    (Reply(text="", failure=Failure.CUT), K.TRUNCATED),
 ]
 
 
@@ -269,12 +267,30 @@ async def test_missing_usage_is_estimated(make: MakeProvider, server: ProviderSe
 
 
 @chat_providers
-async def test_empty_answer_is_a_finish_alone(make: MakeProvider, server: ProviderServer) -> None:
-    server.script(Reply(text=""))
+@pytest.mark.parametrize("text", ["", " \n "])
+async def test_empty_answer_is_an_error(
+    make: MakeProvider, text: str, server: ProviderServer
+) -> None:
+    server.script(Reply(text=text))
+
+    outcome = await consume(make(server.url, PATIENT))
+
+    assert outcome.error is not None
+    assert outcome.error.kind is K.PROTOCOL
+    assert "empty answer" in outcome.error.message
+
+
+@chat_providers
+async def test_answer_cut_before_its_first_word_is_a_finish_alone(
+    make: MakeProvider, server: ProviderServer
+) -> None:
+    """As a thinking model's that thought for as long as it was allowed to write."""
+    server.script(Reply(text="", finish_reason="length"))
 
     outcome = await consume(make(server.url, PATIENT))
 
     assert outcome.finish is not None
+    assert outcome.finish.reason is FinishReason.LENGTH
     assert outcome.deltas == 0
 
 
@@ -318,6 +334,16 @@ async def test_refusal_is_content_filter(reply: Reply, server: ProviderServer) -
     assert outcome.finish is not None
     assert outcome.finish.reason is FinishReason.CONTENT_FILTER
     assert outcome.text == DEFAULT_ANSWER
+
+
+async def test_filtered_answer_may_be_empty(server: ProviderServer) -> None:
+    server.script(Reply(text="", finish_reason="content_filter"))
+
+    outcome = await consume(make_compatible(server.url, PATIENT))
+
+    assert outcome.finish is not None
+    assert outcome.finish.reason is FinishReason.CONTENT_FILTER
+    assert outcome.deltas == 0
 
 
 async def test_only_openai_itself_must_send_done(server: ProviderServer) -> None:

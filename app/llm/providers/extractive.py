@@ -15,8 +15,9 @@ from app.core.lexical import (
     term_keys,
     term_weights,
 )
+from app.core.markers import MARKER
 from app.core.sentences import Sentence, SentenceKind, find_header, is_header, split_sentences
-from app.core.tokens import EstimatingTokenizer, count_tokens
+from app.core.tokens import EstimatingTokenizer, Tokenizer, count_tokens
 from app.llm.base import (
     NOT_IN_DOCUMENTS,
     ChatRequest,
@@ -28,6 +29,8 @@ from app.llm.base import (
 )
 
 MODEL = "extractive"
+# It reads sources of any length.
+CONTEXT_WINDOW = 1_000_000
 NO_LANGUAGE_MODEL = (
     "No language model is connected, so only questions about documents can be answered."
 )
@@ -60,9 +63,7 @@ _MIN_PHRASE_TERMS = 9
 _WORDS_PER_DELTA = 4
 
 # Marks that would mean something else in an answer: references of the document's own, fences.
-_FOREIGN_MARKS = re.compile(
-    r"[ ]?[\[【［][ ]?\d{1,3}(?:[ ]?[,，;；、][ ]?\d{1,3})*[ ]?[\]】］]|`+|~{3,}"
-)
+_FOREIGN_MARKS = re.compile(rf"[ ]?(?:{MARKER.pattern})|`+|~{{3,}}")
 _DELTA = re.compile(rf"(?:\s*\S{{1,24}}){{1,{_WORDS_PER_DELTA}}}\s*")
 _ASKS_FOR_NUMBER = re.compile(
     r"\b(?:how (?:much|many|large|high|old|long|far)|amount|number|quantity|percent\w*|ratio|rate"
@@ -132,6 +133,12 @@ class ExtractiveProvider:
 
     async def list_models(self) -> list[str]:
         return [MODEL]
+
+    async def context_window(self, _model: str) -> int:
+        return CONTEXT_WINDOW
+
+    async def tokenizer(self, _model: str) -> Tokenizer | None:
+        return None
 
     async def aclose(self) -> None:
         """Do nothing: nothing is open."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import aiohttp
 
 from app.core.errors import ProviderError, ProviderErrorKind
-from app.core.tokens import EstimatingTokenizer, Tokenizer
+from app.core.tokens import EstimatingTokenizer, Tokenizer, with_margin
 from app.llm.base import (
     ChatRequest,
     Finish,
@@ -19,6 +20,7 @@ from app.llm.base import (
     TextDelta,
     Timeouts,
 )
+from app.llm.context_windows import DEFAULT_CONTEXT_WINDOW, Remembered, token_count
 from app.llm.vectors import unit_rows
 from app.llm.wire import (
     DRAIN_TIMEOUT_S,
@@ -27,6 +29,7 @@ from app.llm.wire import (
     counted_errors,
     estimate_prompt_tokens,
     failure_kind,
+    finish_answer,
     parse_retry_after,
     provider_error,
     usage_or_estimate,
@@ -39,6 +42,7 @@ MIN_CONTEXT_TOKENS = 4096
 MAX_CONTEXT_TOKENS = 131_072
 DEFAULT_MAX_INPUT_TOKENS = 512
 
+_NUM_CTX = re.compile(r"^num_ctx\s+(\d+)\s*$", re.MULTILINE)
 # (document, query): models that were trained with a prefix retrieve badly without it.
 _PREFIXES = {
     "nomic-embed-text": ("search_document: ", "search_query: "),
@@ -55,13 +59,15 @@ class OllamaProvider:
     def __init__(self, *, base_url: str, timeouts: Timeouts | None = None) -> None:
         self._timeouts = timeouts or Timeouts()
         self._session = _open_session(base_url, self._timeouts)
+        self._windows = Remembered(self._show_window)
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[TextDelta | Finish]:
         """See LLMProvider."""
         clock = StreamClock(self._timeouts)
         answer = _Answer(request)
         with counted_errors(), _translated_errors(request.model):
-            response = await clock.wait(self._session.post("api/chat", json=_chat_body(request)))
+            body = _chat_body(request, self._windows.peek(request.model))
+            response = await clock.wait(self._session.post("api/chat", json=body))
             try:
                 await _raise_for_status(response, request.model)
                 while not answer.is_done:
@@ -89,7 +95,23 @@ class OllamaProvider:
                 listed = json.loads(await response.read())
             return [str(model["name"]) for model in listed["models"]]
 
+    async def context_window(self, model: str) -> int:
+        """See LLMProvider; MAX_CONTEXT_TOKENS at most, for what a larger one takes of memory."""
+        return await self._windows.get(model) or DEFAULT_CONTEXT_WINDOW
+
+    async def tokenizer(self, _model: str) -> Tokenizer | None:
+        """See LLMProvider; Ollama has no route that counts."""
+        return None
+
+    async def _show_window(self, model: str) -> int:
+        with _translated_errors(model):
+            async with self._session.post("api/show", json={"model": model}) as response:
+                await _raise_for_status(response, model)
+                shown = json.loads(await response.read())
+            return _window_in(shown)
+
     async def aclose(self) -> None:
+        await self._windows.aclose()
         await self._session.close()
 
 
@@ -163,18 +185,20 @@ class _Answer:
         return has_new
 
     def finish(self) -> Finish:
-        """Raises ProviderError (TRUNCATED) if `done` never came."""
+        """Raises ProviderError: TRUNCATED if `done` never came, PROTOCOL without text."""
         if not self.is_done:
             raise provider_error(ProviderErrorKind.TRUNCATED, NAME)
+        text = "".join(self._texts)
         usage = usage_or_estimate(
             self._last.get("prompt_eval_count"),
             self._last.get("eval_count"),
             messages=self._request.messages,
-            text="".join(self._texts),
+            text=text,
         )
         is_cut = self._last.get("done_reason") == "length"
         reason = FinishReason.LENGTH if is_cut else FinishReason.STOP
-        return Finish(reason, usage, str(self._last.get("model") or self._request.model))
+        model = str(self._last.get("model") or self._request.model)
+        return finish_answer(Finish(reason, usage, model), text, NAME)
 
     def _feed_line(self, line: bytes) -> str:
         if self.is_done or not line.strip():
@@ -199,25 +223,45 @@ class _Answer:
         return text
 
 
-def context_tokens(request: ChatRequest) -> int:
+def context_tokens(request: ChatRequest, limit: int | None = None) -> int:
     """Return the window to ask for: the next power of two that holds prompt and answer.
 
-    Powers of two, because Ollama loads the model anew whenever the number changes.
+    Powers of two, because Ollama loads the model anew whenever the number changes; at most `limit`,
+    the model's own window. Ollama cuts what does not fit without a word, hence the margin.
     """
-    needed = estimate_prompt_tokens(request.messages) + request.max_tokens
+    limit = limit or MAX_CONTEXT_TOKENS
+    needed = with_margin(estimate_prompt_tokens(request.messages)) + request.max_tokens
     window = MIN_CONTEXT_TOKENS
-    while window < needed and window < MAX_CONTEXT_TOKENS:
+    while window < needed and window < limit:
         window *= 2
-    return window
+    return min(window, limit)
 
 
-def _chat_body(request: ChatRequest) -> dict[str, Any]:
+def _window_in(shown: Mapping[str, Any]) -> int:
+    """Return the window out of an answer of `/api/show`. Raises ValueError if it has none.
+
+    The model's own is a bound, and so is the `num_ctx` that whoever made it chose.
+    """
+    info = shown.get("model_info") or {}
+    architecture = info.get("general.architecture")
+    chosen = _NUM_CTX.search(str(shown.get("parameters") or ""))
+    bounds = [
+        token_count(info.get(f"{architecture}.context_length")),
+        token_count(int(chosen[1])) if chosen else None,
+    ]
+    found = [bound for bound in bounds if bound]
+    if not found:
+        raise ValueError("no context length")
+    return min(*found, MAX_CONTEXT_TOKENS)
+
+
+def _chat_body(request: ChatRequest, window: int | None) -> dict[str, Any]:
     return {
         "model": request.model,
         "messages": [{"role": m.role.value, "content": m.content} for m in request.messages],
         "stream": True,
         "options": {
-            "num_ctx": context_tokens(request),
+            "num_ctx": context_tokens(request, window),
             "num_predict": request.max_tokens,
             "temperature": request.temperature,
         },

@@ -36,13 +36,21 @@ from app.llm.base import (
     TextDelta,
     Timeouts,
 )
+from app.llm.context_windows import (
+    DEFAULT_CONTEXT_WINDOW,
+    Remembered,
+    find_published_window,
+    read_listed_windows,
+)
 from app.llm.vectors import unit_rows
+from app.llm.vocabularies import Vocabularies
 from app.llm.wire import (
     DRAIN_TIMEOUT_S,
     LineSplitter,
     StreamClock,
     counted_errors,
     failure_kind,
+    finish_answer,
     parse_retry_after,
     provider_error,
     usage_or_estimate,
@@ -74,10 +82,20 @@ class Dialect:
     needs_done: bool
     # OpenAI pads each chunk with noise unless told not to; others refuse the unknown option.
     has_obfuscation: bool
+    # Others may call any model by any name, and many say in `/models` what it takes.
+    has_own_models: bool
 
 
-OPENAI_DIALECT = Dialect("max_completion_tokens", "base64", needs_done=True, has_obfuscation=True)
-COMPATIBLE_DIALECT = Dialect("max_tokens", "float", needs_done=False, has_obfuscation=False)
+OPENAI_DIALECT = Dialect(
+    "max_completion_tokens",
+    "base64",
+    needs_done=True,
+    has_obfuscation=True,
+    has_own_models=False,
+)
+COMPATIBLE_DIALECT = Dialect(
+    "max_tokens", "float", needs_done=False, has_obfuscation=False, has_own_models=True
+)
 
 
 def dialect_of(base_url: str) -> Dialect:
@@ -98,10 +116,13 @@ class OpenAIProvider:
         base_url: str,
         timeouts: Timeouts | None = None,
         dialect: Dialect | None = None,
+        vocabularies: Vocabularies | None = None,
     ) -> None:
         self._timeouts = timeouts or Timeouts()
         self._dialect = dialect or dialect_of(base_url)
+        self._vocabularies = vocabularies or Vocabularies(None)
         self._client = _IsolatedClient(api_key, base_url, self._timeouts)
+        self._windows = Remembered(self._list_windows)
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[TextDelta | Finish]:
         """See LLMProvider. A refusal comes as text with the finish reason CONTENT_FILTER."""
@@ -147,12 +168,36 @@ class OpenAIProvider:
     async def list_models(self) -> list[str]:
         """See LLMProvider; sorted."""
         with _translated_errors(""):
-            async with asyncio.timeout(self._timeouts.first_content_s):
-                response = await self._client.models.with_raw_response.list()
-            listed = _parse(response.content)
-            return sorted(str(model["id"]) for model in listed["data"])
+            return sorted(str(model["id"]) for model in await self._list())
+
+    async def context_window(self, model: str) -> int:
+        """See LLMProvider; OpenAI itself is not asked: its API does not tell."""
+        listed: Mapping[str, int] = {}
+        if self._dialect.has_own_models:
+            listed = await self._windows.get("") or {}
+        window = listed.get(model)
+        if window is None and len(set(listed.values())) == 1:
+            # llama.cpp answers to any name with the one model that it has.
+            window = next(iter(listed.values()))
+        return window or find_published_window(model) or DEFAULT_CONTEXT_WINDOW
+
+    async def tokenizer(self, model: str) -> Tokenizer | None:
+        """See LLMProvider. Of other servers only OpenRouter's `openai/…` is surely OpenAI's."""
+        if self._dialect.has_own_models and not model.startswith("openai/"):
+            return None
+        return await self._vocabularies.find(model)
+
+    async def _list_windows(self, _key: str) -> dict[str, int]:
+        with _translated_errors(""):
+            return read_listed_windows(await self._list())
+
+    async def _list(self) -> Any:
+        async with asyncio.timeout(self._timeouts.first_content_s):
+            response = await self._client.models.with_raw_response.list()
+        return _parse(response.content)["data"]
 
     async def aclose(self) -> None:
+        await self._windows.aclose()
         await self._client.close()
 
 
@@ -264,21 +309,22 @@ class _Answer:
         return has_new
 
     def finish(self) -> Finish:
-        """Raises ProviderError (TRUNCATED) if the terminal marker is missing."""
+        """Raises ProviderError: TRUNCATED without the terminal marker, PROTOCOL without text."""
         if self._reason is None or (self._needs_done and not self.is_done):
             raise provider_error(ProviderErrorKind.TRUNCATED, NAME)
         if self._reason == "error":
             raise provider_error(ProviderErrorKind.OVERLOADED, NAME)
         reason = _FINISH_REASONS.get(self._reason, FinishReason.STOP)
+        text = "".join(self._texts)
         usage = usage_or_estimate(
             self._usage.get("prompt_tokens"),
             self._usage.get("completion_tokens"),
             messages=self._request.messages,
-            text="".join(self._texts),
+            text=text,
         )
         if self._is_refusal:
             reason = FinishReason.CONTENT_FILTER
-        return Finish(reason, usage, self._model)
+        return finish_answer(Finish(reason, usage, self._model), text, NAME)
 
     def _feed_line(self, line: bytes) -> str:
         if line.startswith(b"data:"):

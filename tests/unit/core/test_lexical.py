@@ -99,3 +99,15 @@ def test_a_stretch_without_any_weight_or_space_is_the_beginning() -> None:
 
 def test_a_word_longer_than_the_stretch_is_cut() -> None:
     assert best_stretch("a" * 500, 0, 500, weights={"aaaaaa": 1.0}, max_length=300) == (0, 300)
+
+
+def test_text_without_spaces_goes_on_behind_a_number() -> None:
+    terms = find_terms("于1943年在纽约")
+    assert [(term.key, term.start, term.end) for term in terms] == [
+        ("于", 0, 1),
+        ("1943", 1, 5),
+        ("年在", 5, 7),
+        ("在纽", 6, 8),
+        ("纽约", 7, 9),
+    ]
+    assert term_keys("于1943年在纽约") == {term.key for term in terms}

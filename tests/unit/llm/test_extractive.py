@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from app.chat.citations import Marker, MarkerFilter, TextPiece, find_claim, find_quote
+from app.chat.citations import Marker, MarkerFilter, TextPiece
+from app.chat.quotes import find_claim, find_quote
 from app.llm.base import (
     NOT_IN_DOCUMENTS,
     ChatRequest,
