@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from io import BytesIO
 
 from pypdf import PdfReader, PdfWriter
+from pypdf.constants import PageLabelStyle
 from reportlab.lib.pagesizes import A4
 from reportlab.pdfgen.canvas import Canvas
 
@@ -81,6 +82,40 @@ def mapped_pdf(code_points: Sequence[int]) -> bytes:
             "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
         ]
     )
+
+
+def bomb_pdf() -> bytes:
+    """A page of a drawing that holds ten others, each of which holds ten more, and so on."""
+    levels = 11
+    forms = []
+    for level in range(levels):
+        inner = "/X Do " * 10 if level + 1 < levels else "0 0 9 9 re f"
+        resources = f"<< /XObject << /X {5 + level} 0 R >> >>" if level + 1 < levels else "<< >>"
+        forms.append(
+            f"<< /Type /XObject /Subtype /Form /BBox [0 0 600 850] /Resources {resources}"
+            f" /Length {len(inner)} >>\nstream\n{inner}\nendstream"
+        )
+    return _assemble(
+        [
+            "<< /Type /Catalog /Pages 2 0 R >>",
+            "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+            f"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Contents {4 + levels} 0 R"
+            " /Resources << /XObject << /X 4 0 R >> >> >>",
+            *forms,
+            "<< /Length 6 >>\nstream\n/X Do \nendstream",
+        ]
+    )
+
+
+def labeled_pdf(
+    texts: Sequence[str], *, style: PageLabelStyle | None, prefix: str = "", start: int = 1
+) -> bytes:
+    """Pages whose printed names are a prefix and a number in the style."""
+    writer = PdfWriter(clone_from=PdfReader(BytesIO(text_pdf(texts))))
+    writer.set_page_label(0, len(texts) - 1, style=style, prefix=prefix, start=start)
+    buffer = BytesIO()
+    writer.write(buffer)
+    return buffer.getvalue()
 
 
 def truncated_pdf() -> bytes:

@@ -14,8 +14,8 @@ from app.resources import Resources
 _ENSURE_SPACE = text("SELECT ensure_embedding_space('tests', 'tests', 3)")
 _PAGE = text("""
     INSERT INTO pages (org_id, document_id, generation, number, text, width, height, source,
-                       warnings)
-    VALUES (:org_id, :id, :generation, :number, :text, 612, 792, :source, :warnings)
+                       warnings, label)
+    VALUES (:org_id, :id, :generation, :number, :text, 612, 792, :source, :warnings, :label)
 """)
 _CHUNK = text("""
     INSERT INTO chunks (org_id, id, document_id, generation, ordinal, text, spans, page_start,
@@ -43,6 +43,7 @@ class PageRow:
     text: str
     source: str = "text_layer"
     warnings: Sequence[str] = ()
+    label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,8 @@ async def store_generation(
         space_id = await session.scalar(_ENSURE_SPACE)
         for page in pages:
             values = {"number": page.number, "text": page.text, "source": page.source}
-            await session.execute(_PAGE, {**key, **values, "warnings": list(page.warnings)})
+            more = {"warnings": list(page.warnings), "label": page.label}
+            await session.execute(_PAGE, {**key, **values, **more})
         for ordinal, chunk in enumerate(chunks):
             spans = list(chunk.spans)
             tsv = to_tsvector(chunk.text, title=None, heading="Part")

@@ -55,7 +55,8 @@ async def remove_orphans(db: Database, storage: BlobStore) -> int:
     """Remove the blobs of over an hour that belong to no document's row. Returns how many.
 
     They are what is left of a process that was killed between moving a file to its place and
-    committing the row. Reads the name of every blob: for once an hour, not for every round.
+    committing the row. Reads the name of every blob: for once an hour, not for every round. What
+    was made of a blob that is gone goes, too.
     """
     blobs = storage.iter_blobs(older_than=time.time() - _ORPHAN_AGE_S)
     removed = 0
@@ -65,6 +66,7 @@ async def remove_orphans(db: Database, storage: BlobStore) -> int:
         for blob in page:
             if (blob.org_id, blob.document_id, blob.version) not in known:
                 removed += await _remove_if_orphan(db, blob)
+    await asyncio.to_thread(storage.remove_stray_derived)
     return removed
 
 

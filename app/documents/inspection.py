@@ -20,6 +20,7 @@ from app.models.spans import Span, unflatten_spans
 _DOCUMENT = """
     SELECT id, coalesce(ready_filename, filename) AS filename, status, error_code, error_message,
         coalesce(nullif(ready_version, 0), version) AS version,
+        coalesce(ready_media_type, media_type) AS media_type,
         coalesce(nullif(generation, 0), 1) AS shown, generation
     FROM documents
     WHERE org_id = $1 AND id = $2 AND deleted_at IS NULL
@@ -37,7 +38,7 @@ _CHUNK_COUNT = """
 # Every third number of `spans` is a page's. A chunk may leave out a page between two others.
 _PAGES = """
     WITH shown AS (
-        SELECT number, char_length(text) AS characters, source, warnings
+        SELECT number, label, char_length(text) AS characters, source, warnings
         FROM pages
         WHERE org_id = $1 AND document_id = $2 AND generation = $3 AND number > $4
         ORDER BY number LIMIT $5),
@@ -47,11 +48,11 @@ _PAGES = """
         WHERE c.org_id = $1 AND c.document_id = $2 AND c.generation = $3
           AND c.page_end > $4 AND c.page_start <= (SELECT max(number) FROM shown)
         GROUP BY c.spans[i])
-    SELECT number, characters, source, coalesce(chunks, 0) AS chunks, warnings
+    SELECT number, label, characters, source, coalesce(chunks, 0) AS chunks, warnings
     FROM shown LEFT JOIN touched USING (number) ORDER BY number
 """
 _PAGE = """
-    SELECT number, text, width, height, source, warnings
+    SELECT number, label, text, width, height, source, warnings
     FROM pages WHERE org_id = $1 AND document_id = $2 AND generation = $3 AND number = $4
 """
 _CHUNKS = """
@@ -64,9 +65,13 @@ _CHUNKS = """
 
 @dataclass(frozen=True, slots=True)
 class PageReport:
-    """How the reading of one page went. `chunks` is how many touch it."""
+    """How the reading of one page went. `chunks` is how many touch it.
+
+    `label` is the page's printed name, None where that is its number.
+    """
 
     number: int
+    label: str | None
     characters: int
     source: TextSource
     chunks: int
@@ -98,14 +103,33 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class PageText:
-    """The stored text of a page: what spans and quotes count in. Sizes are in PDF points."""
+    """The stored text of a page: what spans and quotes count in. Sizes are in PDF points.
+
+    `label` is the page's printed name, None where that is its number.
+    """
 
     number: int
+    label: str | None
     text: str
     width: float | None
     height: float | None
     source: TextSource
     warnings: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class PageFile:
+    """A page of a version and the file that it is in, for those who look at the page itself."""
+
+    org_id: UUID
+    document_id: UUID
+    version: int
+    media_type: str
+    number: int
+    text: str
+    width: float | None
+    height: float | None
+    source: TextSource
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +189,27 @@ async def get_page(
     if row is None:
         raise NotFound("The document has no such page.")
     return PageText(**row)
+
+
+async def get_page_file(
+    driver: asyncpg.Connection, org_id: UUID, document_id: UUID, *, number: int
+) -> PageFile:
+    """Raises NotFound for a document or a page that is not there."""
+    document = await _find_document(driver, org_id, document_id)
+    row = await driver.fetchrow(_PAGE, org_id, document_id, document["shown"], number)
+    if row is None:
+        raise NotFound("The document has no such page.")
+    return PageFile(
+        org_id=org_id,
+        document_id=document_id,
+        version=document["version"],
+        media_type=document["media_type"],
+        number=number,
+        text=row["text"],
+        width=row["width"],
+        height=row["height"],
+        source=TextSource(row["source"]),
+    )
 
 
 async def list_chunks(

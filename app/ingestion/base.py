@@ -1,9 +1,11 @@
-"""What flows through ingestion: pages with their headings, and chunks."""
+"""What flows through ingestion: pages with their headings, and chunks; and how a page looks."""
 
 from dataclasses import dataclass
 from enum import StrEnum
 
 from app.models.spans import Span
+
+MAX_LABEL_CHARACTERS = 40
 
 
 class TextSource(StrEnum):
@@ -36,6 +38,7 @@ class Page:
     overlap. `body_start` and `body_end` (None: the end) leave out running headers and footers.
     `needs_ocr`: the page shows something, and its text has to be recognized in the picture of it.
     `warnings` are sentences for the user on what could not be read; they quote nothing of the page.
+    `label` is the page's printed name ("iv"), None where that is its number.
     """
 
     number: int
@@ -48,6 +51,33 @@ class Page:
     source: TextSource = TextSource.TEXT_LAYER
     needs_ocr: bool = False
     warnings: tuple[str, ...] = ()
+    label: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PageImage:
+    """A page as readers see it. The sizes are in pixels, `png` is the file."""
+
+    width: int
+    height: int
+    png: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rectangle:
+    """A part of a page's image, in fractions of its width and height from the top left."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+@dataclass(frozen=True, slots=True)
+class QuotePlace:
+    """Where a quote stands on its page: one rectangle a line, none if it was not found."""
+
+    rectangles: tuple[Rectangle, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

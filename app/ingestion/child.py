@@ -29,8 +29,12 @@ from app.core.confinement import (
     limit,
 )
 from app.core.process import die_with_parent
+from app.ingestion.base import PageImage, QuotePlace
 from app.ingestion.parsers.base import MAX_PAGES, DocumentUnreadable, ParsedDocument
 from app.ingestion.wire import Crash, End, Failure, Header, Message, encode
+
+Answer = PageImage | QuotePlace
+Entry = Callable[..., AbstractContextManager[ParsedDocument] | Answer]
 
 EXIT_CRASHED = 70
 EXIT_OUT_OF_MEMORY = 71
@@ -57,18 +61,18 @@ def main(entry: str) -> None:
     """Open a document with `entry` ("module:function") and tell it on stdout. Never returns.
 
     The job comes on stdin: one JSON object with the `path` and the named `arguments` for the
-    function, which opens a ParsedDocument, and with what `_lock_in` reads.
+    function, which opens a ParsedDocument or returns an Answer, and with what `_lock_in` reads.
     """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     status = EXIT_NOT_STARTED
     channel = _take_stdout()
     try:
         # The imports take most of the start-up, so they come before the job.
-        open_document = _resolve(entry)
+        function = _resolve(entry)
         job = json.loads(sys.stdin.buffer.read())
         _lock_in(job)
         status = EXIT_CRASHED
-        _tell_document(open_document, job, channel)
+        _tell(function, job, channel)
         status = os.EX_OK
     except MemoryError:
         status = EXIT_OUT_OF_MEMORY
@@ -86,10 +90,9 @@ def _take_stdout() -> BinaryIO:
     return channel
 
 
-def _resolve(entry: str) -> Callable[..., AbstractContextManager[ParsedDocument]]:
+def _resolve(entry: str) -> Entry:
     module, _, name = entry.partition(":")
-    function: Callable[..., AbstractContextManager[ParsedDocument]]
-    function = getattr(import_module(module), name)
+    function: Entry = getattr(import_module(module), name)
     return function
 
 
@@ -136,13 +139,13 @@ def _cpu_s(page_count: int, cpu_s_per_100_pages: int) -> int:
     return -(-page_count // 100) * cpu_s_per_100_pages
 
 
-def _tell_document(
-    open_document: Callable[..., AbstractContextManager[ParsedDocument]],
-    job: dict[str, Any],
-    channel: BinaryIO,
-) -> None:
+def _tell(function: Entry, job: dict[str, Any], channel: BinaryIO) -> None:
     try:
-        with open_document(Path(job["path"]), **job["arguments"]) as document:
+        opened = function(Path(job["path"]), **job["arguments"])
+        if isinstance(opened, Answer):
+            _send(channel, opened)
+            return
+        with opened as document:
             _send(channel, Header(document.title, document.page_count))
             hard_s = resource.getrlimit(resource.RLIMIT_CPU)[1]
             allowed_s = _cpu_s(document.page_count, job["cpu_s_per_100_pages"])

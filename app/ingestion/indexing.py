@@ -23,7 +23,8 @@ from app.models.spans import flatten_spans
 
 _STAGING = """
     CREATE TEMPORARY TABLE IF NOT EXISTS staged_pages
-        (number integer, text text, width float8, height float8, source text, warnings text[])
+        (number integer, text text, width float8, height float8, source text, warnings text[],
+         label text)
         ON COMMIT DELETE ROWS;
     CREATE TEMPORARY TABLE IF NOT EXISTS staged_chunks
         (id uuid, ordinal integer, text text, spans integer[], page_start integer,
@@ -32,8 +33,8 @@ _STAGING = """
 """
 _INSERT_PAGES = text("""
     INSERT INTO pages (org_id, document_id, generation, number, text, width, height, source,
-                       warnings)
-    SELECT :org_id, :document_id, :generation, number, text, width, height, source, warnings
+                       warnings, label)
+    SELECT :org_id, :document_id, :generation, number, text, width, height, source, warnings, label
     FROM staged_pages
 """)
 _INSERT_CHUNKS = text("""
@@ -240,7 +241,9 @@ def _delete_others(table: str) -> TextClause:
 
 
 def _page_record(page: Page) -> tuple[Any, ...]:
-    return (page.number, page.text, page.width, page.height, page.source, list(page.warnings))
+    warnings = list(page.warnings)
+    sizes = (page.width, page.height)
+    return (page.number, page.text, *sizes, page.source, warnings, page.label)
 
 
 def _chunk_records(

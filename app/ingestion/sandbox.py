@@ -9,17 +9,20 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
 from app.ingestion.base import Page
-from app.ingestion.child import EXIT_NOT_STARTED, EXIT_OUT_OF_MEMORY
+from app.ingestion.child import EXIT_NOT_STARTED, EXIT_OUT_OF_MEMORY, Answer
 from app.ingestion.child_process import ChildProcess
 from app.ingestion.outcomes import IngestErrorCode
 from app.ingestion.parsers.base import MAX_CHARACTERS, MAX_PAGES, DocumentUnreadable
 from app.ingestion.wire import Crash, End, Failure, Header, InvalidMessage, Message, decode
 
 log = structlog.get_logger(__name__)
+
+A = TypeVar("A", bound=Answer)
 
 _PARSER = "app.ingestion.parsing:open_document"
 _PYTHON_FAILED = 1
@@ -88,6 +91,16 @@ class SandboxedDocument:
             if characters > MAX_CHARACTERS:
                 raise self._reject()
             yield page
+
+    def answer(self, kind: type[A]) -> A:
+        """Return what a function that opens no document was asked for.
+
+        Raises DocumentUnreadable, or ParserLost, which also follows `kill`.
+        """
+        answer = self._receive()
+        if not isinstance(answer, kind):
+            raise self._reject()
+        return answer
 
     def kill(self) -> None:
         """End the child at once. From any thread, any number of times."""
@@ -173,6 +186,18 @@ def open_with(
         entry, path, arguments, limits=limits, may_start_programs=may_start_programs
     ) as document:
         document.wait_until_open()
+        yield document
+
+
+@contextmanager
+def start_with(
+    entry: str, path: Path, arguments: Mapping[str, object], *, limits: Limits
+) -> Iterator[SandboxedDocument]:
+    """Ask a child one thing about a document: `entry` is as in `open_with`, but returns an Answer.
+
+    `answer` waits for it, and it can be killed meanwhile. Raises OSError.
+    """
+    with _start(entry, path, arguments, limits=limits, may_start_programs=False) as document:
         yield document
 
 

@@ -1,9 +1,11 @@
 """The messages by which the child that reads a document tells its pages: JSON behind its length.
 
-In order: a Header, its pages, and an End; instead of what is still missing a Failure (the document
-is to blame, and how) or a Crash (the code is). Who receives them trusts none of it.
+In order: a Header, its pages, and an End; or one PageImage or QuotePlace, from a child that was
+asked for that. Instead of what is still missing a Failure (the document is to blame, and how) or a
+Crash (the code is). Who receives them trusts none of it.
 """
 
+import base64
 import json
 import math
 import re
@@ -11,16 +13,26 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from typing import Any, TypeVar
 
-from app.ingestion.base import Heading, Page, TextSource
+from app.ingestion.base import (
+    MAX_LABEL_CHARACTERS,
+    Heading,
+    Page,
+    PageImage,
+    QuotePlace,
+    Rectangle,
+    TextSource,
+)
 from app.ingestion.outcomes import IngestErrorCode
 
 LENGTH_BYTES = 4  # of the big-endian number before each message
 MAX_MESSAGE_BYTES = 100_000_000
+MAX_RECTANGLES = 1_000
 
 _MAX_TITLE_CHARACTERS = 10_000
 _MAX_SENTENCE_CHARACTERS = 1000
 _MAX_WARNINGS = 100
 _MAX_LEVEL = 99
+_PNG_START = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"  # the sizes follow
 # Postgres refuses NUL, and UTF-8 has no lone surrogates.
 _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 _PLACE = re.compile(r"[\w.<> -]{1,100}(:\d{1,7})?")
@@ -66,14 +78,20 @@ class Crash:
     frames: tuple[str, ...]
 
 
-Message = Header | Page | End | Failure | Crash
+Message = Header | Page | End | PageImage | QuotePlace | Failure | Crash
 
 
 def encode(message: Message) -> bytes:
     """Return the message with its length before it. Raises UnicodeEncodeError on half an emoji."""
     tagged = {"type": type(message).__name__, **asdict(message)}
-    data = json.dumps(tagged, ensure_ascii=False, separators=(",", ":")).encode()
+    data = json.dumps(
+        tagged, ensure_ascii=False, separators=(",", ":"), default=_encode_bytes
+    ).encode()
     return len(data).to_bytes(LENGTH_BYTES, "big") + data
+
+
+def _encode_bytes(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
 
 
 def decode(data: bytes) -> Message:
@@ -113,6 +131,7 @@ def _page(values: dict[str, Any]) -> Page:
         source=TextSource(values["source"]),
         needs_ocr=_exactly(bool, values["needs_ocr"]),
         warnings=tuple(_text(warning, _MAX_SENTENCE_CHARACTERS) for warning in warnings),
+        label=None if values["label"] is None else _text(values["label"], MAX_LABEL_CHARACTERS),
     )
 
 
@@ -131,6 +150,28 @@ def _headings(rows: list[dict[str, Any]], stop: int) -> tuple[Heading, ...]:
         _require(earliest <= heading.start < heading.end <= stop)
         headings.append(heading)
     return tuple(headings)
+
+
+def _image(values: dict[str, Any]) -> PageImage:
+    _require(values.keys() == {"width", "height", "png"})
+    width, height = (_exactly(int, values[name]) for name in ("width", "height"))
+    png = base64.b64decode(_exactly(str, values["png"]), validate=True)
+    sizes = b"".join(size.to_bytes(4, "big") for size in (width, height))
+    _require(png.startswith(_PNG_START + sizes) and width > 0 and height > 0)
+    return PageImage(width, height, png)
+
+
+def _place(values: dict[str, Any]) -> QuotePlace:
+    _require(values.keys() == {"rectangles"})
+    rows = _exactly(list, values["rectangles"])
+    _require(len(rows) <= MAX_RECTANGLES)
+    return QuotePlace(tuple(map(_rectangle, rows)))
+
+
+def _rectangle(values: dict[str, Any]) -> Rectangle:
+    rectangle = Rectangle(*(_fraction(values.pop(f.name)) for f in fields(Rectangle)))
+    _require(not values)
+    return rectangle
 
 
 def _end(values: dict[str, Any]) -> End:
@@ -154,6 +195,8 @@ def _crash(values: dict[str, Any]) -> Crash:
 _READERS: dict[str, Callable[[dict[str, Any]], Message]] = {
     Header.__name__: _header,
     Page.__name__: _page,
+    PageImage.__name__: _image,
+    QuotePlace.__name__: _place,
     End.__name__: _end,
     Failure.__name__: _failure,
     Crash.__name__: _crash,
@@ -184,3 +227,10 @@ def _size(value: object) -> float | None:
     points = float(value) if type(value) is int else _exactly(float, value)
     _require(math.isfinite(points))
     return points
+
+
+def _fraction(value: object) -> float:
+    fraction = _size(value)
+    if fraction is None or not 0 <= fraction <= 1:
+        raise InvalidMessage("no fraction")
+    return fraction

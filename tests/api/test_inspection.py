@@ -16,7 +16,7 @@ from tests.stored import ChunkRow, PageRow, change_document, make_ready, store_g
 PAGES = [
     PageRow(1, "Räume\nfor rent 🏠."),
     PageRow(2, "", "none", ["This page shows nothing that could be read."]),
-    PageRow(3, "Read from a picture.", "ocr"),
+    PageRow(3, "Read from a picture.", "ocr", label="iii"),
     PageRow(4, "Name: Ada", "form_fields", ["A field is empty.", "Another one too."]),
 ]
 CHUNKS = [
@@ -48,6 +48,7 @@ async def test_the_report_tells_of_each_page(person: Person, resources: Resource
     assert [page["number"] for page in report["pages"]] == [1, 2, 3, 4]
     assert [page["characters"] for page in report["pages"]] == [17, 0, 20, 9]
     assert [page["chunks"] for page in report["pages"]] == [1, 0, 2, 1]
+    assert [page["label"] for page in report["pages"]] == [None, None, "iii", None]
     assert [page["source"] for page in report["pages"]] == [page.source for page in PAGES]
     assert [page["warnings"] for page in report["pages"]] == [list(p.warnings) for p in PAGES]
     assert (report["page_count"], report["chunk_count"], report["characters"]) == (4, 2, 46)
@@ -117,6 +118,7 @@ async def test_a_page_comes_with_its_text_and_size(person: Person, resources: Re
     await make_ready(resources, person.org_id, document_id, PAGES, CHUNKS)
     assert await fetch(person, document_id, "pages/3") == {
         "number": 3,
+        "label": "iii",
         "text": "Read from a picture.",
         "width": 612,
         "height": 792,
@@ -176,7 +178,10 @@ async def test_a_part_out_of_range_is_422(
     assert response.status_code == 422
 
 
-@pytest.mark.parametrize("path", ["report", "pages/1", "chunks"])
+@pytest.mark.parametrize(
+    "path",
+    ["report", "pages/1", "pages/1/image", "pages/1/rectangles?start=0&end=1", "chunks"],
+)
 async def test_an_unknown_document_is_404(person: Person, path: str) -> None:
     assert (await person.get(f"/api/v1/documents/{uuid4()}/{path}")).status_code == 404
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.ingestion.base import Page
+from app.ingestion.base import Page, QuotePlace
 from app.ingestion.parsers.base import ParsedDocument
 
 
@@ -181,6 +181,10 @@ def burn_cpu(path: Path, *, page_count: int, seconds: float) -> Iterator[ParsedD
         yield Page(1, "done")
 
     yield ParsedDocument(None, page_count, pages)
+
+
+def find_nothing(path: Path) -> QuotePlace:
+    return QuotePlace()
 
 
 def _pipe_of_messages() -> int:

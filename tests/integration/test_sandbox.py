@@ -11,22 +11,25 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
 from app.core.confinement import confine_files, deny_system_calls, leave_network
 from app.core.logging import configure_logging
-from app.ingestion.base import Page
+from app.ingestion.base import Page, PageImage, QuotePlace
 from app.ingestion.media_types import MARKDOWN, PDF, PLAIN_TEXT
 from app.ingestion.outcomes import IngestErrorCode
 from app.ingestion.parsers.base import DocumentUnreadable
 from app.ingestion.parsing import open_document
-from app.ingestion.sandbox import Limits, ParserLost, open_sandboxed, open_with
+from app.ingestion.sandbox import Limits, ParserLost, open_sandboxed, open_with, start_with
 from app.ingestion.wire import MAX_MESSAGE_BYTES, Header, encode
 from tests import pdfs
+from tests.children import list_children
 from tests.integration import hostile_parsers
 from tests.unit.ingestion.samples import SAMPLES
+
+A = TypeVar("A", PageImage, QuotePlace)
 
 _SHORT = Limits(cpu_s_per_100_pages=2, silence_s=30.0)
 
@@ -222,6 +225,42 @@ def test_nonsense_on_the_pipe_means_that_the_document_is_corrupt(data: str) -> N
     assert _fail("write_to_the_pipe", data=data).error_code is IngestErrorCode.CORRUPT
 
 
+def _ask(parser: str, kind: type[A], **arguments: Any) -> A:
+    entry = f"{hostile_parsers.__name__}:{parser}"
+    with start_with(entry, Path("/"), arguments, limits=_SHORT) as child:
+        return child.answer(kind)
+
+
+def test_a_child_can_answer_one_question() -> None:
+    assert _ask("find_nothing", QuotePlace) == QuotePlace()
+
+
+@pytest.mark.parametrize(
+    ("parser", "code"),
+    [
+        ("find_nothing", IngestErrorCode.CORRUPT),  # no image
+        ("print_noise", IngestErrorCode.CORRUPT),  # a document
+        ("segfault", IngestErrorCode.CORRUPT),
+        ("leave_quietly", IngestErrorCode.CORRUPT),
+        ("loop_for_ever", IngestErrorCode.TIMED_OUT),
+    ],
+)
+def test_another_answer_than_asked_for_is_refused(parser: str, code: IngestErrorCode) -> None:
+    with pytest.raises(DocumentUnreadable) as caught:
+        _ask(parser, PageImage)
+    assert caught.value.error_code is code
+
+
+def test_a_question_can_be_broken_off() -> None:
+    entry = f"{hostile_parsers.__name__}:loop_for_ever"
+    with start_with(entry, Path("/"), {}, limits=Limits()) as child:
+        killer = threading.Timer(0.2, child.kill)
+        killer.start()
+        with pytest.raises(ParserLost):
+            child.answer(PageImage)
+        killer.join()
+
+
 def test_a_closed_pipe_means_that_the_document_is_corrupt() -> None:
     assert _fail("close_the_pipe").error_code is IngestErrorCode.CORRUPT
 
@@ -376,7 +415,7 @@ def test_leaving_early_ends_the_child() -> None:
     arguments = {"count": 100, "characters": 10_000}
     with open_with(entry, Path("/"), arguments, limits=_SHORT) as document:
         next(document.pages())
-        (child,) = _children()
+        (child,) = list_children()
     assert not _is_running(child)
 
 
@@ -401,21 +440,7 @@ def test_a_child_dies_with_its_parent() -> None:
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as parent:
         assert parent.stdout is not None
         assert parent.stdout.readline() == b"ready\n"
-        (child,) = _children(parent.pid)
+        (child,) = list_children(parent.pid)
         parent.kill()
         parent.wait()
     assert _is_gone(child)
-
-
-def _children(pid: int | None = None) -> list[int]:
-    """The processes started by one, this by default, that run `app.ingestion.child`."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        try:
-            fields = (entry / "stat").read_text().rpartition(")")[2].split()
-            command = (entry / "cmdline").read_text()
-        except (OSError, ValueError):
-            continue
-        if int(fields[1]) == (pid or os.getpid()) and "app.ingestion.child" in command:
-            found.append(int(entry.name))
-    return found

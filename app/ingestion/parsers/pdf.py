@@ -117,7 +117,14 @@ def _try_pypdf(path: Path, password: str | None, textless: list[Page]) -> Iterat
     from app.ingestion.parsers.pypdf_reader import read_textless  # noqa: PLC0415
 
     raws = [
-        RawPage("", page.width, page.height, needs_ocr=page.needs_ocr, warnings=page.warnings)
+        RawPage(
+            "",
+            page.width,
+            page.height,
+            needs_ocr=page.needs_ocr,
+            warnings=page.warnings,
+            label=page.label,
+        )
         for page in textless
     ]
     yield from _assemble_with_texts(raws, read_textless(path, password))

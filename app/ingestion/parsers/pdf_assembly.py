@@ -47,6 +47,7 @@ class PageAssembler:
                 source=_find_source(raw, text),
                 needs_ocr=raw.needs_ocr,
                 warnings=raw.warnings,
+                label=raw.label,
             )
 
     def _clean(self, raw: RawPage) -> str:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import pypdfium2 as pdfium
 from pypdfium2 import raw as pdfium_c
 
+from app.ingestion.base import MAX_LABEL_CHARACTERS
+from app.ingestion.cleaning import clean_extracted
 from app.ingestion.parsers.base import has_letters
 from app.ingestion.parsers.pdf_forms import read_form_lines
 from app.ingestion.parsers.pdf_lines import is_scattered, rebuild_lines
@@ -44,6 +46,7 @@ class RawPage:
     form_lines: tuple[str, ...] = ()
     needs_ocr: bool = False
     warnings: tuple[str, ...] = ()
+    label: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +58,11 @@ class _Text:
 
 def read_page(pdf: pdfium.PdfDocument, index: int) -> RawPage:
     """Read a page (0-based). One that fails is empty, with a warning."""
+    label = read_label(pdf, index)
     try:
         page = pdf.get_page(index)
     except pdfium.PdfiumError:
-        return RawPage("", warnings=(UNREADABLE,))
+        return RawPage("", warnings=(UNREADABLE,), label=label)
     try:
         width, height = page.get_size()
         content = _read_text(page)
@@ -71,9 +75,20 @@ def read_page(pdf: pdfium.PdfDocument, index: int) -> RawPage:
             tuple(form_lines),
             needs_ocr=_is_picture(page, "\n".join([content.text, *form_lines])),
             warnings=content.warnings,
+            label=label,
         )
     finally:
         page.close()
+
+
+def read_label(pdf: pdfium.PdfDocument, index: int) -> str | None:
+    """Return the name that is printed on a page (0-based), None if it has none but its number."""
+    try:
+        raw: str = pdf.get_page_label(index)
+    except (pdfium.PdfiumError, UnicodeDecodeError):
+        return None
+    label = " ".join(clean_extracted(raw).split())[:MAX_LABEL_CHARACTERS].rstrip()
+    return None if label in ("", str(index + 1)) else label
 
 
 def _read_text(page: pdfium.PdfPage) -> _Text:

@@ -6,10 +6,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image
 from pypdf import PdfReader, PdfWriter
+from pypdf.constants import PageLabelStyle
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
@@ -20,7 +22,14 @@ from app.ingestion.parsers import base
 from app.ingestion.parsers.base import DocumentUnreadable
 from app.ingestion.parsers.pdf import open_pdf
 from app.ingestion.parsers.pdf_page import BROKEN_BOX, OUTSIDE, UNDECODABLE, UNREADABLE
-from tests.pdfs import encrypted_pdf, garbage_pdf, mapped_pdf, text_pdf, truncated_pdf
+from tests.pdfs import (
+    encrypted_pdf,
+    garbage_pdf,
+    labeled_pdf,
+    mapped_pdf,
+    text_pdf,
+    truncated_pdf,
+)
 
 
 def write_pdf(path: Path, pages: list[str], *, title: str = "") -> Path:
@@ -306,3 +315,36 @@ def test_reading_a_healthy_pdf_imports_nothing_heavy(tmp_path: Path) -> None:
     run = [sys.executable, "-c", code, str(path)]
     output = subprocess.run(run, check=True, capture_output=True, text=True).stdout
     assert output.split("\n")[:2] == ["1", "[]"]
+
+
+# Labels
+
+
+@pytest.mark.parametrize(
+    ("options", "labels"),
+    [
+        ({"style": PageLabelStyle.LOWERCASE_ROMAN, "start": 4}, ["iv", "v"]),
+        ({"style": PageLabelStyle.DECIMAL, "prefix": "A-"}, ["A-1", "A-2"]),
+        ({"style": PageLabelStyle.DECIMAL}, [None, None]),  # what they are called anyway
+        ({"style": PageLabelStyle.DECIMAL, "start": 2}, ["2", "3"]),
+        ({"style": None, "prefix": "  Cover\n\x07\u202e "}, ["Cover", "Cover"]),
+        ({"style": None, "prefix": "x" * 99}, ["x" * 40, "x" * 40]),
+        ({"style": None, "prefix": " "}, [None, None]),
+    ],
+)
+def test_pages_have_their_printed_names(
+    tmp_path: Path, options: dict[str, Any], labels: list[str | None]
+) -> None:
+    path = tmp_path / "a.pdf"
+    path.write_bytes(labeled_pdf(["First page", "Second page"], **options))
+    assert [page.label for page in read(path)] == labels
+
+
+def test_a_page_without_text_keeps_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.pdf"
+    path.write_bytes(labeled_pdf(["", ""], style=PageLabelStyle.UPPERCASE_ROMAN))
+    assert [page.label for page in read(path)] == ["I", "II"]
+
+
+def test_a_file_without_names_has_none(tmp_path: Path) -> None:
+    assert read(write_pdf(tmp_path / "a.pdf", ["One page"]))[0].label is None

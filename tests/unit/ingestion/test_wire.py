@@ -1,6 +1,7 @@
 """The messages between a parsing child and its parent, who believes nothing."""
 
 import json
+from base64 import b64encode
 from dataclasses import fields
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.ingestion.base import Heading, Page, TextSource
+from app.ingestion.base import Heading, Page, PageImage, QuotePlace, Rectangle, TextSource
 from app.ingestion.outcomes import IngestErrorCode
 from app.ingestion.wire import (
     LENGTH_BYTES,
@@ -33,13 +34,19 @@ _PAGE = Page(
     source=TextSource.OCR,
     needs_ocr=True,
     warnings=("A picture could not be read.",),
+    label="iv",
 )
+_IMAGE = PageImage(300, 200, b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\x01\x2c\0\0\0\xc8 and so on")
+_PLACE = QuotePlace((Rectangle(0.0, 0.25, 1.0, 0.5), Rectangle(0.125, 0.75, 0.5, 0.25)))
 _MESSAGES = [
     Header("A title", 12),
     Header(None, 1),
     _PAGE,
     Page(1, ""),
     End(),
+    _IMAGE,
+    _PLACE,
+    QuotePlace(),
     Failure(IngestErrorCode.ENCRYPTED, "Somebody locked it."),
     Crash("ValueError", ("pdf.py:12", "<string>:1")),
 ]
@@ -108,6 +115,21 @@ def test_the_page_above_has_a_value_of_its_own_in_every_field() -> None:
             ],
         ),
         _changed(_PAGE, unknown=1),
+        _changed(_PAGE, label=4),
+        _changed(_PAGE, label="x" * 41),
+        _changed(_PAGE, label="\0"),
+        _changed(_IMAGE, png="no base64!"),
+        _changed(_IMAGE, png=b64encode(b"<svg onload=alert(1)>").decode()),
+        _changed(_IMAGE, width=301),
+        _changed(_IMAGE, height="200"),
+        _changed(_IMAGE, unknown=1),
+        _changed(_PLACE, rectangles={}),
+        _changed(_PLACE, rectangles=[{"x": 0, "y": 0, "width": 1}]),
+        _changed(_PLACE, rectangles=[{"x": 0, "y": 0, "width": 1, "height": 1.5}]),
+        _changed(_PLACE, rectangles=[{"x": -0.1, "y": 0, "width": 1, "height": 1}]),
+        _changed(_PLACE, rectangles=[{"x": 0, "y": 0, "width": None, "height": 1}]),
+        _changed(_PLACE, rectangles=[{"x": 0, "y": 0, "width": 1, "height": 1, "z": 0}]),
+        _changed(_PLACE, rectangles=[{"x": 0, "y": 0, "width": 1, "height": 1}] * 1001),
         _changed(Failure(IngestErrorCode.CORRUPT, ""), code="no such code"),
         _changed(Failure(IngestErrorCode.CORRUPT, ""), detail="x" * 2000),
         _changed(Crash("ValueError", ()), error="a sentence: from the document"),
