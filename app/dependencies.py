@@ -16,8 +16,9 @@ from starlette.routing import BaseRoute
 
 from app.accounts.principal import Principal
 from app.chat.pipeline import Answerer
+from app.chat.runs import RunEngine
 from app.core.errors import InvalidRequest, NotAuthenticated, PermissionDenied
-from app.core.sse import StreamTiming
+from app.core.sse import StreamTiming, stream_timing
 from app.core.stream_tokens import StreamAudience, StreamScope
 from app.documents.intake import Intake
 from app.documents.resumable import ResumableUploads
@@ -176,18 +177,19 @@ Operator = Annotated[Principal, Depends(authorize_operator)]
 
 
 async def get_retriever(resources: ResourcesDep) -> Retriever:
-    return Retriever(resources.db, resources.spaces, resources.rewriter, resources.reranker)
+    return resources.retriever
 
 
-async def get_answerer(
-    resources: ResourcesDep, retriever: Annotated[Retriever, Depends(get_retriever)]
-) -> Answerer:
-    return Answerer(retriever, resources.models)
+async def get_answerer(resources: ResourcesDep) -> Answerer:
+    return Answerer(resources.retriever, resources.models)
+
+
+async def get_runs(resources: ResourcesDep) -> RunEngine:
+    return resources.runs
 
 
 async def get_stream_timing(resources: ResourcesDep) -> StreamTiming:
-    # The server itself waits 25 s in production, 10 s else, before it cuts what is open.
-    return StreamTiming(drain_s=22.0) if resources.settings.is_production else StreamTiming()
+    return stream_timing(is_production=resources.settings.is_production)
 
 
 async def get_intake(resources: ResourcesDep) -> Intake:

@@ -99,7 +99,14 @@ async def _handle_app_error(request: Request, error: Exception) -> JSONResponse:
     if error.status in (429, 503) or error.retry_after_s:
         headers["Retry-After"] = str(max(1, round(error.retry_after_s or _DEFAULT_RETRY_AFTER_S)))
     return _respond(
-        request, error.status, error.code, error.message, error.type, error.param, headers
+        request,
+        error.status,
+        error.code,
+        error.message,
+        error.type,
+        error.param,
+        headers,
+        error.details,
     )
 
 
@@ -184,7 +191,10 @@ def _respond(
     type_: str,
     param: str | None,
     headers: Mapping[str, str],
+    details: Mapping[str, Any] | None = None,
 ) -> JSONResponse:
     request_id = request.scope.get("state", {}).get("request_id", "")
     body = error_body(code=code, message=message, type_=type_, param=param, request_id=request_id)
+    if details is not None:
+        body["error"]["details"] = details
     return JSONResponse(body, status, headers=dict(headers))

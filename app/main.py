@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware.cors import CORSMiddleware
 
 from app import exception_handlers
+from app.chat.run_sweep import RunSweeper
 from app.config import Settings
 from app.core.logging import configure_logging
 from app.dependencies import check_routes_are_guarded
@@ -77,6 +78,7 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
         tasks = [
             asyncio.create_task(Sweeper(resources.db, resources.storage).run()),
             asyncio.create_task(Housekeeper(resources.db, resources.storage).run()),
+            asyncio.create_task(RunSweeper(resources.db, resources.redis).run()),
             asyncio.create_task(run_index_builder(settings.database_url)),
             asyncio.create_task(run_recall_measurements(resources.db)),
             asyncio.create_task(_warm_up(resources)),

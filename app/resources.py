@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from redis.asyncio import Redis
 
 from app.accounts.credentials import PrincipalResolver
+from app.chat.pipeline import Answerer
+from app.chat.runs import RunEngine
 from app.config import Settings
 from app.core.db import Database
 from app.core.jobs import JobSender
 from app.core.redis import open_redis
 from app.core.sealing import Sealer
 from app.core.security import PasswordHasher
+from app.core.sse import stream_timing
 from app.core.storage import BlobStore
 from app.documents.feed import ProgressFeed
+from app.documents.page_images import PageImages
 from app.ingestion.kept_spaces import KeptSpaces
 from app.ingestion.ocr import OcrEngine, find_ocr_engine
 from app.ingestion.pipeline import Ingester
@@ -22,6 +26,7 @@ from app.llm.embedders import Embedders
 from app.llm.registry import Models, open_models
 from app.llm.rerankers import Reranker, open_reranker
 from app.retrieval.condense import QueryRewriter, make_rewriter
+from app.retrieval.pipeline import Retriever
 from app.retrieval.spaces import SpaceDirectory
 
 
@@ -42,7 +47,10 @@ class Resources:
     spaces: SpaceDirectory
     rewriter: QueryRewriter
     reranker: Reranker | None
+    retriever: Retriever
+    runs: RunEngine
     progress: ProgressFeed
+    page_images: PageImages
     ocr: OcrEngine | None
 
 
@@ -52,29 +60,50 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
     async with AsyncExitStack() as stack:
         jobs = JobSender(settings.redis_url)
         stack.callback(jobs.close)
-        db = Database(settings.database_url, jobs)
+        db = Database(settings.database_url, jobs, pool_size=settings.database_pool_size)
         stack.push_async_callback(db.close)
         progress = ProgressFeed(db)
         stack.push_async_callback(progress.close)
+        storage = BlobStore(settings.data_dir / "files")
+        page_images = PageImages(storage, cache_bytes=settings.page_cache_bytes)
+        stack.callback(page_images.close)
         redis = open_redis(settings.redis_url)
         stack.push_async_callback(redis.aclose)
         models = await stack.enter_async_context(open_models(settings))
         embedders = Embedders(models, redis, cache_ttl_s=settings.query_cache_ttl_s)
+        spaces = SpaceDirectory(db, embedders)
+        rewriter = make_rewriter(settings, models, redis)
+        reranker = await stack.enter_async_context(open_reranker(settings, models, redis))
+        retriever = Retriever(db, spaces, rewriter, reranker)
+        # A pool of their own: nobody waits for it, and under load an answer may take its time.
+        runs_redis = open_redis(settings.redis_url, timeout_s=1.0, max_connections=4)
+        stack.push_async_callback(runs_redis.aclose)
+        runs = RunEngine(
+            db,
+            runs_redis,
+            Answerer(retriever, models),
+            unread_s=settings.run_unread_s,
+            drain_s=stream_timing(is_production=settings.is_production).drain_s,
+        )
+        stack.push_async_callback(runs.aclose)
         yield Resources(
             settings=settings,
             db=db,
             redis=redis,
             jobs=jobs,
-            storage=BlobStore(settings.data_dir / "files"),
+            storage=storage,
             sealer=Sealer(settings.signing_key),
             models=models,
             embedders=embedders,
             passwords=PasswordHasher(),
             principals=PrincipalResolver(db, settings.signing_key),
-            spaces=SpaceDirectory(db, embedders),
-            rewriter=make_rewriter(settings, models, redis),
-            reranker=await stack.enter_async_context(open_reranker(settings, models, redis)),
+            spaces=spaces,
+            rewriter=rewriter,
+            reranker=reranker,
+            retriever=retriever,
+            runs=runs,
             progress=progress,
+            page_images=page_images,
             ocr=find_ocr_engine(settings.ocr_languages),
         )
 

@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,7 +17,9 @@ from tests.stack_process import free_port, wait_until
 class ApiProcess:
     """`python -m app api` on a port of its own, and sockets to it."""
 
-    def __init__(self, settings: Settings, data_dir: Path, folder: Path) -> None:
+    def __init__(
+        self, settings: Settings, data_dir: Path, folder: Path, changes: Mapping[str, str]
+    ) -> None:
         self.port = free_port()
         self.incoming = data_dir / "files" / "incoming"
         self.log = folder / f"api-{self.port}.log"
@@ -32,6 +34,7 @@ class ApiProcess:
                     "OLLAMA_BASE_URL": "http://127.0.0.1:9",
                     "PORT": str(self.port),
                     "MAX_UPLOAD_MB": "256",
+                    **changes,
                 },
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -66,15 +69,15 @@ class ApiProcess:
 
 
 @contextmanager
-def running_api(settings: Settings, folder: Path) -> Iterator[ApiProcess]:
-    """Started on the files in `folder`, and stopped at the end.
+def running_api(settings: Settings, folder: Path, **changes: str) -> Iterator[ApiProcess]:
+    """Started on the files in `folder`, and stopped at the end; `changes` are further variables.
 
     It has the key of the other tests' app, so that its people are signed in here too.
     """
     data_dir = folder / "data"
     data_dir.mkdir(exist_ok=True)
     (data_dir / "secret_key").write_text(settings.signing_key)
-    server = ApiProcess(settings, data_dir, folder)
+    server = ApiProcess(settings, data_dir, folder, changes)
     try:
         wait_until(lambda: '"models_ready"' in server.log.read_text())
         yield server

@@ -20,7 +20,7 @@ class Frame:
 
 
 def parse_frames(body: str) -> list[Frame]:
-    return [parse_frame(block) for block in body.split("\n\n") if block]
+    return [parse_frame(block) for block in body.split("\n\n") if block and not _is_retry(block)]
 
 
 async def iter_frames(response: httpx2.Response) -> AsyncIterator[Frame]:
@@ -30,8 +30,14 @@ async def iter_frames(response: httpx2.Response) -> AsyncIterator[Frame]:
         if line:
             block.append(line)
         elif block:
-            yield parse_frame("\n".join(block))
+            if not _is_retry("\n".join(block)):
+                yield parse_frame("\n".join(block))
             block = []
+
+
+def _is_retry(block: str) -> bool:
+    """Whether a block only tells an `EventSource` when to come again."""
+    return block.startswith("retry: ") and block.removeprefix("retry: ").isdigit()
 
 
 def parse_frame(block: str) -> Frame:

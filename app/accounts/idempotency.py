@@ -56,6 +56,18 @@ async def has_answer(session: AsyncSession, principal: Principal, key: str | Non
     return found is not None
 
 
+async def find_answer(
+    session: AsyncSession, principal: Principal, key: str | None, *, request_hash: bytes
+) -> Answer | None:
+    """Return what this request was answered before, if it was.
+
+    Raises UnprocessableRequest when the key belongs to another request.
+    """
+    if key is None or not await has_answer(session, principal, key):
+        return None
+    return await _replay(session, principal, key, request_hash)
+
+
 async def answer_once(
     session: AsyncSession,
     principal: Principal,

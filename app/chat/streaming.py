@@ -6,9 +6,11 @@ from contextlib import aclosing
 
 import structlog
 
-from app.chat.events import Event, Start, error_frames, to_frame
+from app.chat.events import Failure, Start, to_frame
+from app.chat.pipeline import Answer
 from app.core.errors import AppError, ProviderError, Unavailable
 from app.core.sse import Frame
+from app.models.conversations import RunStatus
 
 log = structlog.get_logger(__name__)
 
@@ -23,13 +25,14 @@ class AnswerStream:
     socket in peace.
     """
 
-    def __init__(self, events: AsyncGenerator[Event]) -> None:
+    def __init__(self, answer: Answer) -> None:
+        self._answer = answer
         self._queue: asyncio.Queue[Frame | None] = asyncio.Queue()
         self._room = asyncio.Semaphore(_MAX_BUFFERED_FRAMES)
         self._is_decided = asyncio.Event()
         self._has_content = False
         self._failure: Exception | None = None
-        self._task = asyncio.create_task(self._produce(events))
+        self._task = asyncio.create_task(self._produce())
 
     async def wait_until_begun(self, timeout_s: float) -> None:
         """Wait for the model's first event, but no longer than `timeout_s`.
@@ -62,9 +65,9 @@ class AnswerStream:
         self._task.cancel()
         await asyncio.wait([self._task])
 
-    async def _produce(self, events: AsyncGenerator[Event]) -> None:
+    async def _produce(self) -> None:
         try:
-            async with aclosing(events):
+            async with aclosing(self._answer.events()) as events:
                 async for event in events:
                     await self._room.acquire()
                     self._queue.put_nowait(to_frame(event))
@@ -78,12 +81,17 @@ class AnswerStream:
             self._queue.put_nowait(None)
 
     def _closing_frames(self) -> list[Frame]:
-        error = self._failure
-        if error is None:
+        if self._failure is None:
             return []
-        if not isinstance(error, AppError):
-            log.error("stream_failed", exc_info=error)
-            return [*error_frames("internal_error", "Something went wrong.", retryable=True)]
-        is_retryable = not isinstance(error, ProviderError) or error.is_retryable
-        log.warning("stream_failed", code=error.code)
-        return [*error_frames(error.code, error.message, retryable=is_retryable)]
+        done = self._answer.conclude(RunStatus.FAILED, "error")
+        return [to_frame(to_failure(self._failure)), to_frame(done)]
+
+
+def to_failure(error: Exception) -> Failure:
+    """Return what a reader is told of an error, and log it: what is not ours with its traceback."""
+    if not isinstance(error, AppError):
+        log.error("stream_failed", exc_info=error)
+        return Failure("internal_error", "Something went wrong.", is_retryable=True)
+    log.warning("stream_failed", code=error.code)
+    is_retryable = not isinstance(error, ProviderError) or error.is_retryable
+    return Failure(error.code, error.message, is_retryable)

@@ -21,15 +21,16 @@ AppError 500
 └── ProviderError 502, 503 or 504 by kind
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class AppError(Exception):
     """An error with a message that is written for the caller.
 
     `code` is stable and machine-readable, `type` is OpenAI's class of error, `param` names the
-    offending field.
+    offending field, `details` says more to programs.
     """
 
     status: ClassVar[int] = 500
@@ -43,12 +44,14 @@ class AppError(Exception):
         code: str | None = None,
         param: str | None = None,
         retry_after_s: float | None = None,
+        details: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.code = code or type(self).code
         self.param = param
         self.retry_after_s = retry_after_s
+        self.details = details
 
 
 class InvalidRequest(AppError):

@@ -38,6 +38,16 @@ TOKENS_PER_SECOND = Histogram(
 EMBEDDING_CACHE = Counter(
     "footnote_embedding_cache_total", "Query embeddings by cache outcome", ["outcome"]
 )
+# `completed`, `failed` or `cancelled`.
+RUNS = Counter("footnote_runs_total", "Answers of conversations by how they ended", ["outcome"])
+RUN_STREAMS = Gauge(
+    "footnote_run_streams", "Readers of answers in the making", multiprocess_mode="livesum"
+)
+RUN_REDIS_SECONDS = Histogram(
+    "footnote_run_redis_seconds",
+    "Time in which new frames of answers reached Redis",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25),
+)
 PROVIDER_ERRORS = Counter(
     "footnote_provider_errors_total", "Failed calls of model providers", ["provider", "kind"]
 )

@@ -10,13 +10,15 @@ WORKER_HEARTBEAT_KEY = "footnote:worker:heartbeat"
 WORKER_HEARTBEAT_TTL_S = 15
 
 
-def open_redis(url: str) -> Redis:
+def open_redis(
+    url: str, *, timeout_s: float = REDIS_TIMEOUT_S, max_connections: int = 20
+) -> Redis:
     """Return a client with a bounded pool; every call may raise one of REDIS_ERRORS."""
     pool = BlockingConnectionPool.from_url(
         url,
-        max_connections=20,
-        timeout=REDIS_TIMEOUT_S,
-        socket_timeout=REDIS_TIMEOUT_S,
-        socket_connect_timeout=REDIS_TIMEOUT_S,
+        max_connections=max_connections,
+        timeout=timeout_s,
+        socket_timeout=timeout_s,
+        socket_connect_timeout=timeout_s,
     )
     return Redis.from_pool(pool)

@@ -28,6 +28,7 @@ class StreamAudience(StrEnum):
     """Which kind of stream a token opens."""
 
     DOCUMENTS = "documents"
+    RUN = "run"
 
 
 class StreamClaims(BaseModel):

@@ -1,14 +1,15 @@
 """Delete a document: a tombstone at once, then everything of it, then a receipt that was checked.
 
 What is asked for (`delete_document`) and what has expired (`delete_expired`) go the same way.
-`purge_next` does the removing. It may be killed anywhere, and a later call goes on.
+`purge_next` does the removing, also of the quotes in stored answers. It may be killed anywhere,
+and a later call goes on.
 """
 
 from typing import Any
 from uuid import UUID
 
 import structlog
-from sqlalchemy import Row, insert, select, text
+from sqlalchemy import Row, TextClause, insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.db import Database
@@ -59,10 +60,20 @@ _UNCOUNT_LEXEMES = text("""
     SELECT count_lexemes(org_id, id, generation, -1) FROM documents
     WHERE org_id = :org_id AND id = :id AND generation > 0
 """)
+# The answer keeps its markers, which then name a document that was deleted.
+# In the order in which they go with their conversation: else the two could deadlock.
+_REDACT_QUOTES = text("""
+    WITH held AS MATERIALIZED (
+        SELECT message_id, event_id FROM citations
+        WHERE org_id = :org_id AND document_id = :id AND quote IS NOT NULL
+        ORDER BY message_id, event_id FOR NO KEY UPDATE)
+    UPDATE citations c SET quote = NULL FROM held
+    WHERE c.org_id = :org_id AND c.message_id = held.message_id AND c.event_id = held.event_id
+""")
 # The rows are counted as they go. Files go after the commit, so a second attempt may find fewer.
 _COUNT_IN = text("""
     UPDATE deletions SET page_count = page_count + :pages, chunk_count = chunk_count + :chunks,
-        embedding_count = embedding_count + :embeddings,
+        embedding_count = embedding_count + :embeddings, quote_count = quote_count + :quotes,
         file_count = greatest(file_count, :files), file_bytes = greatest(file_bytes, :file_bytes)
     WHERE org_id = :org_id AND document_id = :id
 """)
@@ -86,6 +97,8 @@ _VERIFY = text("""
       AND NOT EXISTS (SELECT FROM ocr_pages WHERE org_id = :org_id AND document_id = :id)
       AND NOT EXISTS (SELECT FROM chunks WHERE org_id = :org_id AND document_id = :id)
       AND NOT EXISTS (SELECT FROM chunk_embeddings WHERE org_id = :org_id AND document_id = :id)
+      AND NOT EXISTS (SELECT FROM citations
+                      WHERE org_id = :org_id AND document_id = :id AND quote IS NOT NULL)
     RETURNING true
 """)
 
@@ -182,11 +195,12 @@ async def _purge(db: Database, storage: BlobStore, taken: Row[Any]) -> None:
         # Together with the chunks, so that a second attempt finds nothing left to take out.
         await session.execute(_UNCOUNT_LEXEMES, key)
         counts = {
-            "embeddings": await _delete_rows(session, "chunk_embeddings", key),
-            "chunks": await _delete_rows(session, "chunks", key),
-            "pages": await _delete_rows(session, "pages", key),
+            "embeddings": await _delete_from(session, "chunk_embeddings", key),
+            "chunks": await _delete_from(session, "chunks", key),
+            "pages": await _delete_from(session, "pages", key),
+            "quotes": await _count(session, _REDACT_QUOTES, key),
         }
-        await _delete_rows(session, "ocr_pages", key)
+        await _delete_from(session, "ocr_pages", key)
         sizes = [path.stat().st_size for path in storage.iter_versions(taken.org_id, taken.id)]
         await session.execute(
             _COUNT_IN, {**key, **counts, "files": len(sizes), "file_bytes": sum(sizes)}
@@ -197,13 +211,16 @@ async def _purge(db: Database, storage: BlobStore, taken: Row[Any]) -> None:
         await session.execute(_COMPLETE, key)
 
 
-async def _delete_rows(session: AsyncSession, table: str, key: dict[str, UUID]) -> int:
+async def _delete_from(session: AsyncSession, table: str, key: dict[str, UUID]) -> int:
     """Return how many there were. `table` is a name of this module's, never a caller's."""
-    result = await session.execute(
-        text(f"DELETE FROM {table} WHERE org_id = :org_id AND document_id = :id"),  # noqa: S608
-        key,
-    )
-    count: int = result.rowcount  # type: ignore[attr-defined]  # a DELETE has a rowcount
+    statement = f"DELETE FROM {table} WHERE org_id = :org_id AND document_id = :id"  # noqa: S608
+    return await _count(session, text(statement), key)
+
+
+async def _count(session: AsyncSession, statement: TextClause, key: dict[str, UUID]) -> int:
+    """Change rows. Returns how many there were."""
+    result = await session.execute(statement, key)
+    count: int = result.rowcount  # type: ignore[attr-defined]  # what changes rows has a rowcount
     return count
 
 

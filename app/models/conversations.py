@@ -149,6 +149,7 @@ class Run(Timestamped, Base):
             postgresql_where=text("status IN ('queued', 'running')"),
         ),
         Index("uq_runs_org_id_message_id", "org_id", "message_id", unique=True),
+        Index("ix_runs_org_id_conversation_id", "org_id", "conversation_id"),
         Index(
             "ix_runs_lease_expires_at",
             "lease_expires_at",

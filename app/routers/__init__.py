@@ -5,6 +5,7 @@ from fastapi import APIRouter
 from app.routers import (
     auth,
     chat,
+    conversations,
     deletions,
     document_events,
     documents,
@@ -12,13 +13,17 @@ from app.routers import (
     health,
     index_admin,
     inspection,
+    messages,
+    organization,
     resumable,
+    runs,
     search,
     uploads,
 )
 
 ROUTERS: dict[str, APIRouter] = {
     "auth": auth.router,
+    "organization": organization.router,
     # Before the documents: `upload` is no document's id.
     "uploads": uploads.router,
     "resumable": resumable.router,
@@ -29,6 +34,9 @@ ROUTERS: dict[str, APIRouter] = {
     "deletions": deletions.router,
     "search": search.router,
     "chat": chat.router,
+    "conversations": conversations.router,
+    "messages": messages.router,
+    "runs": runs.router,
     "embedding_spaces": embedding_spaces.router,
     "index_admin": index_admin.router,
     "health": health.router,

@@ -1,65 +1,40 @@
 """Ask: as JSON, or as a stream of frames."""
 
+import asyncio
 import time
+from collections.abc import Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, Field
 from sse_starlette import EventSourceResponse
 
+from app.accounts.idempotency import Answer as Begun
 from app.accounts.principal import Principal
-from app.chat.events import Citation, Done, Event, Start, Token, usage_frame
-from app.chat.pipeline import Answerer, Prepared, Question, answer
+from app.chat.document_texts import with_passages
+from app.chat.events import Citation, Done, Failure, Start, spans_frame, usage_frame
+from app.chat.pipeline import Answer, Answerer, Prepared
+from app.chat.runs import RunEngine
 from app.chat.streaming import AnswerStream
 from app.core.connection import while_connected
-from app.core.sse import FrameStream, StreamTiming
-from app.core.text import AnyText
-from app.dependencies import Caller, ResourcesDep, get_answerer, get_stream_timing
-from app.documents.library import check_all_exist
-from app.llm.base import Message, Role
-from app.resources import Resources
-from app.routers.search_filters import FilterFields
+from app.core.db import Database
+from app.core.errors import AppError, Conflict, ProviderError, ProviderErrorKind, Unavailable
+from app.core.sse import EncodedStream, FrameStream, StreamTiming
+from app.dependencies import Caller, ResourcesDep, get_answerer, get_runs, get_stream_timing
+from app.routers.chat_requests import ChatRequest, IdempotencyKeyHeader, begin_answer
+from app.routers.messages import UnreadyDocumentOut
 
 router = APIRouter(prefix="/api/v1/chat", tags=["chat"])
 
+_POLL_S = 0.5
+
 AnswererDep = Annotated[Answerer, Depends(get_answerer)]
+RunsDep = Annotated[RunEngine, Depends(get_runs)]
 StreamTimingDep = Annotated[StreamTiming, Depends(get_stream_timing)]
-
-
-def _not_blank(content: str) -> str:
-    if not content.strip():
-        raise ValueError("it is blank")
-    return content
-
-
-class ChatMessage(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    role: Literal["user", "assistant", "system"] = "user"
-    content: Annotated[AnyText, AfterValidator(_not_blank)] = Field(min_length=1, max_length=10_000)
-
-
-class ChatRequest(FilterFields):
-    """The last message must be the user's: it is what is asked."""
-
-    messages: list[ChatMessage] = Field(min_length=1, max_length=200)
-    model: str | None = Field(
-        default=None, max_length=200, description="`provider/model`, or a bare model id."
-    )
-    temperature: float = Field(default=0.7, ge=0, le=2)
-    max_tokens: int = Field(default=1024, ge=1, le=4096)
-    stream: bool = False
-    use_rag: bool = True
-
-    @field_validator("messages")
-    @classmethod
-    def _last_is_users(cls, messages: list[ChatMessage]) -> list[ChatMessage]:
-        if messages[-1].role != "user":
-            raise ValueError("the last message must have the role `user`")
-        return messages
 
 
 class CitationOut(BaseModel):
@@ -74,11 +49,23 @@ class CitationOut(BaseModel):
     score: float = Field(ge=0, le=1)
     page_start: int
     page_end: int
+    page_label: str | None = Field(description="The page's printed name, where it has another.")
     quote: str
     quote_start: int
     quote_end: int
-    verified: bool
+    chunk_start: int = Field(description="Where the quote stands in `text`.")
+    chunk_end: int
+    answer_start: int = Field(description="Where the marker stands in the answer, the first time.")
+    verified: bool = Field(description="Whether the quote supports the sentence that cites it.")
+    missing_numbers: list[str] = Field(description="Of that sentence, but not in the quote.")
     url: str = Field(description="The document, opened at the page.")
+
+
+class AnswerSpanOut(BaseModel):
+    """Code points, end exclusive."""
+
+    start: int
+    end: int
 
 
 class ChatMetadata(BaseModel):
@@ -96,9 +83,16 @@ class ChatResponse(BaseModel):
     tokens_used: int
     model: str = Field(description="As requested; the one chosen when none was.")
     processing_time_ms: float
+    run_id: UUID
+    message_id: UUID
+    conversation_id: UUID | None = Field(description="Null for an answer that is not kept.")
     finish_reason: str
     degraded: bool = Field(description="True when no language model was used.")
     usage: dict[str, Any]
+    unsupported: list[AnswerSpanOut] = Field(description="Of the answer: no source supports these.")
+    unready_documents: list[UnreadyDocumentOut] = Field(
+        description="Left out, as they can't be searched yet."
+    )
     metadata: ChatMetadata
 
 
@@ -106,20 +100,33 @@ class ChatResponse(BaseModel):
 async def chat(
     body: ChatRequest,
     request: Request,
+    response: Response,
     caller: Caller,
     resources: ResourcesDep,
     answerer: AnswererDep,
+    runs: RunsDep,
     timing: StreamTimingDep,
+    idempotency_key: IdempotencyKeyHeader = None,
 ) -> ChatResponse | Response:
-    """Answer from the caller's documents, with citations. `stream: true` streams instead."""
+    """Answer from the caller's documents, with citations. `stream: true` streams instead.
+
+    In a conversation, or with an `Idempotency-Key`, the answer is kept: see `/chat/runs`.
+    """
     started = time.perf_counter()
-    prepared = await _prepare(body, caller, resources, answerer)
     if body.stream:
-        return await _respond_with_stream(prepared, request, timing)
-    events = await while_connected(request.receive, _collect(prepared))
-    return _to_response(
-        events, body, prepared, request.state.request_id, 1000 * (time.perf_counter() - started)
-    )
+        return await chat_stream(body, request, caller, answerer, runs, timing, idempotency_key)
+    if _is_kept(body, idempotency_key):
+        begun = await begin_answer(body, request, caller, answerer, runs, key=idempotency_key)
+        run_id = UUID(begun.body["run_id"])
+        _mark_replayed(response, begun)
+        collected = await while_connected(
+            request.receive, _wait(resources.db, runs, caller, run_id)
+        )
+    else:
+        prepared = await _prepare(body, request, caller, answerer)
+        collected = await while_connected(request.receive, _collect(Answer(prepared)))
+    elapsed_ms = 1000 * (time.perf_counter() - started)
+    return _to_response(collected, body, request.state.request_id, elapsed_ms)
 
 
 @router.post("/stream", response_class=EventSourceResponse)
@@ -127,38 +134,52 @@ async def chat_stream(
     body: ChatRequest,
     request: Request,
     caller: Caller,
-    resources: ResourcesDep,
     answerer: AnswererDep,
+    runs: RunsDep,
     timing: StreamTimingDep,
+    idempotency_key: IdempotencyKeyHeader = None,
 ) -> Response:
     """The same as frames: `{"token": …}` and at last `{"done": true}`."""
-    prepared = await _prepare(body, caller, resources, answerer)
-    return await _respond_with_stream(prepared, request, timing)
+    if not _is_kept(body, idempotency_key):
+        prepared = await _prepare(body, request, caller, answerer)
+        return await _respond_with_stream(prepared, request, timing)
+    begun = await begin_answer(body, request, caller, answerer, runs, key=idempotency_key)
+    run_id = UUID(begun.body["run_id"])
+    wait = runs.wait_until_begun(run_id, timing.status_wait_s)
+    await while_connected(request.receive, wait)
+    reader = await runs.open(caller, run_id)
+    assert reader is not None  # noqa: S101  # it has seen nothing yet
+    stream = EncodedStream(reader, timing)
+    _mark_replayed(stream, begun)
+    return stream
+
+
+def _mark_replayed(response: Response, begun: Begun) -> None:
+    if begun.is_replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+
+
+def _is_kept(body: ChatRequest, key: str | None) -> bool:
+    """What may be asked for again has to be kept."""
+    return body.conversation_id is not None or key is not None
 
 
 async def _prepare(
-    body: ChatRequest, caller: Principal, resources: Resources, answerer: Answerer
+    body: ChatRequest, request: Request, caller: Principal, answerer: Answerer
 ) -> Prepared:
     """Do every check that can fail, so that a failure still has a status of its own."""
-    if body.document_ids:
-        async with resources.db.transaction(caller) as session:
-            await check_all_exist(session, caller.org_id, body.document_ids)
-    question = Question(
-        messages=tuple(Message(Role(m.role), m.content) for m in body.messages),
-        model=body.model,
-        temperature=body.temperature,
-        max_tokens=body.max_tokens,
-        use_rag=body.use_rag,
-        filter=body.to_filter(),
-    )
-    return await answerer.prepare(caller, question)
+
+    async def prepare() -> Prepared:
+        return await answerer.prepare(caller, await answerer.admit(caller, body.to_question()))
+
+    return await while_connected(request.receive, prepare())
 
 
 async def _respond_with_stream(
     prepared: Prepared, request: Request, timing: StreamTiming
 ) -> Response:
     """Let the provider's first event decide the status, if it comes in time."""
-    stream = AnswerStream(answer(prepared))
+    stream = AnswerStream(Answer(prepared))
     try:
         await while_connected(request.receive, stream.wait_until_begun(timing.status_wait_s))
     except BaseException:
@@ -167,27 +188,72 @@ async def _respond_with_stream(
     return FrameStream(stream, timing)
 
 
-async def _collect(prepared: Prepared) -> list[Event]:
-    async with aclosing(answer(prepared)) as events:
-        return [event async for event in events]
+@dataclass(frozen=True, slots=True)
+class _Collected:
+    start: Start
+    text: str
+    citations: Sequence[Citation]
+    done: Done
+
+
+async def _collect(answer: Answer) -> _Collected:
+    async with aclosing(answer.events()) as events:
+        done = [event async for event in events][-1]
+    assert isinstance(done, Done)  # noqa: S101  # the promise of events()
+    return _Collected(answer.start, answer.text, answer.citations, done)
+
+
+async def _wait(db: Database, runs: RunEngine, caller: Principal, run_id: UUID) -> _Collected:
+    """Wait for the end of a run, here or elsewhere. Raises what it failed with."""
+    record = None
+    while record is None:
+        record = (await runs.wait(caller, run_id)).record
+        if record is None:  # another process makes it
+            await runs.get(caller, run_id)  # so that it counts as being read
+            await asyncio.sleep(_POLL_S)
+    if record.failure is not None:
+        raise _to_error(record.failure)
+    if record.start is None:
+        raise Conflict("The run was cancelled before it began.", code="run_cancelled")
+    async with db.transaction(caller) as session:
+        citations = await with_passages(
+            session, caller.org_id, [citation for _, citation in record.citations]
+        )
+    return _Collected(record.start, record.text, citations, record.done)
+
+
+def _to_error(failure: Failure) -> AppError:
+    prefix, _, kind = failure.code.partition("_")
+    if prefix == "provider" and kind in map(str, ProviderErrorKind):
+        return ProviderError(failure.message, kind=ProviderErrorKind(kind), provider="")
+    return Unavailable(failure.message, code=failure.code)
 
 
 def _to_response(
-    events: list[Event], body: ChatRequest, prepared: Prepared, request_id: str, elapsed_ms: float
+    collected: _Collected,
+    body: ChatRequest,
+    request_id: str,
+    elapsed_ms: float,
 ) -> ChatResponse:
-    done = events[-1]
-    assert isinstance(done, Done) and isinstance(events[0], Start)  # noqa: S101  # answer()'s promise
+    start, done = collected.start, collected.done
     tokens_used = done.usage.input_tokens + done.usage.output_tokens
     elapsed_ms = round(elapsed_ms, 1)
     return ChatResponse(
-        response="".join(event.text for event in events if isinstance(event, Token)),
-        citations=_distinct_citations(events),
+        response=collected.text,
+        citations=_distinct_citations(collected.citations),
         tokens_used=tokens_used,
-        model=body.model or prepared.model_id,
+        model=body.model or start.model,
         processing_time_ms=elapsed_ms,
+        run_id=start.run_id,
+        message_id=start.message_id,
+        conversation_id=start.conversation_id,
         finish_reason=done.finish_reason,
         degraded=done.degraded,
         usage=usage_frame(done.usage),
+        unsupported=[AnswerSpanOut(**span) for span in spans_frame(done.unsupported)],
+        unready_documents=[
+            UnreadyDocumentOut.model_validate(each) for each in start.unready_documents
+        ],
         metadata=ChatMetadata(
             request_id=request_id,
             processing_time_ms=elapsed_ms,
@@ -199,15 +265,14 @@ def _to_response(
     )
 
 
-def _distinct_citations(events: list[Event]) -> list[CitationOut]:
+def _distinct_citations(citations: Sequence[Citation]) -> list[CitationOut]:
     """Each quote once, in the order in which the answer cites.
 
     Twice if it supports one sentence and fails another.
     """
     distinct: dict[tuple[int, int, bool], Citation] = {}
-    for event in events:
-        if isinstance(event, Citation):
-            distinct.setdefault((event.n, event.quote_start, event.verified), event)
+    for each in citations:
+        distinct.setdefault((each.n, each.quote_start, each.verified), each)
     return [_citation_out(citation) for citation in distinct.values()]
 
 
@@ -222,9 +287,14 @@ def _citation_out(citation: Citation) -> CitationOut:
         score=citation.score,
         page_start=citation.page_start,
         page_end=citation.page_end,
+        page_label=citation.page_label,
         quote=citation.quote,
         quote_start=citation.quote_start,
         quote_end=citation.quote_end,
+        chunk_start=citation.chunk_start,
+        chunk_end=citation.chunk_end,
+        answer_start=citation.answer_start,
         verified=citation.verified,
+        missing_numbers=list(citation.missing_numbers),
         url=f"/api/v1/documents/{citation.document_id}/content#page={citation.page_start}",
     )

@@ -14,7 +14,7 @@ from app.llm.base import Message, Role
 from app.retrieval.base import RetrievalQuery
 from app.retrieval.pipeline import Retrieval, Retriever
 from app.retrieval.trace import Cut, StepOutcome
-from app.routers.chat import ChatMessage
+from app.routers.chat_requests import ChatMessage
 from app.routers.search_filters import FilterFields
 
 router = APIRouter(prefix="/api/v1/search", tags=["search"])

@@ -381,7 +381,7 @@ async def test_no_text_of_a_model_breaks_a_frame(visitor: Person, provider: Prov
     nasty = 'a\n\ndata: {"type":"done"}\r\nid: 9\rretry: 0\u2028\u2029\x85 event: x\n\n"🌀" end'
     provider.script(Reply(text=nasty))
     frames = parse_frames((await stream(visitor)).text)
-    assert check_stream(frames) == nasty
+    assert check_stream(frames) == nasty.replace("\r\n", "\n").replace("\r", "\n")
 
 
 # Failures

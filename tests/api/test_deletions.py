@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.chat.recording import end_run
 from app.documents.deletion import delete_expired, purge_next
 from app.resources import Resources
 from tests.people import Person
@@ -21,6 +22,7 @@ from tests.stored import (
     read_document,
     store_generation,
 )
+from tests.stored_runs import QUOTE, Ended, answer_with, ask, begin, principal_of
 
 TABLES = ("documents", "pages", "ocr_pages", "chunks", "chunk_embeddings")
 PAGES = [PageRow(1, "The quokka lives on Rottnest Island."), PageRow(2, "It smiles.")]
@@ -300,6 +302,98 @@ async def test_a_receipt_is_verified_by_a_later_purge(person: Person, resources:
     await purge(resources)
     assert (await person.get(receipt)).json()["verified_at"] is not None
     assert not left.exists()
+
+
+# Quotes in stored answers
+
+
+async def read_quotes(resources: Resources, ended: Ended) -> list[str | None]:
+    async with resources.db.system_transaction() as session:
+        quotes = await session.scalars(
+            text("SELECT quote FROM citations WHERE message_id = :id"),
+            {"id": ended.begun.message_id},
+        )
+        return list(quotes)
+
+
+async def test_quotes_are_hidden_at_once_and_then_removed_and_counted(
+    person: Person, resources: Resources
+) -> None:
+    document_id, kept_id = await ready(person, resources), await ready(person, resources)
+    who = principal_of(person.org_id, person.user_id)
+    cited = [await ask(resources.db, who, f"{n}?", document_id=UUID(document_id)) for n in range(2)]
+    kept = await ask(resources.db, who, "And the other?", document_id=UUID(kept_id))
+    receipt = await delete(person, document_id)
+    begun = cited[0].begun
+    url = f"/api/v1/conversations/{begun.conversation_id}"
+    for path in (
+        f"{url}/messages",
+        f"{url}/export",
+        f"{url}/export?format=json",
+        f"/api/v1/messages/{begun.message_id}/trace",
+    ):
+        shown = (await person.get(path)).text
+        assert "quokka.txt" not in shown, path
+        # The answer itself says so too, once.
+        assert shown.count(QUOTE[:-1]) == (0 if path.endswith("trace") else 1), path
+    answer = (await person.get(f"{url}/messages")).json()["items"][1]
+    (citation,) = answer["citations"]
+    assert (citation["source_deleted"], citation["quote"], citation["filename"]) == (True, "", "")
+    assert await read_quotes(resources, cited[0]) == [QUOTE]
+
+    await purge(resources)
+    assert [await read_quotes(resources, each) for each in cited] == [[None], [None]]
+    assert await read_quotes(resources, kept) == [QUOTE]
+    shown_receipt = (await person.get(receipt)).json()
+    assert shown_receipt["quotes"] == 2
+    assert shown_receipt["verified_at"] is not None
+
+
+async def test_a_quote_that_is_left_keeps_the_receipt_unverified(
+    person: Person, resources: Resources
+) -> None:
+    document_id = await ready(person, resources)
+    who = principal_of(person.org_id, person.user_id)
+    ended = await ask(resources.db, who, "Where?", document_id=UUID(document_id))
+    receipt = await delete(person, document_id)
+    await purge(resources)
+
+    async def write(quote: str | None) -> None:
+        async with resources.db.system_transaction() as session:
+            await session.execute(
+                text("UPDATE citations SET quote = :quote WHERE message_id = :id"),
+                {"quote": quote, "id": ended.begun.message_id},
+            )
+            await session.execute(
+                text("UPDATE deletions SET verified_at = NULL WHERE document_id = :id"),
+                {"id": UUID(document_id)},
+            )
+
+    await write("left behind")
+    await purge(resources)
+    assert (await person.get(receipt)).json()["verified_at"] is None
+    await write(None)
+    await purge(resources)
+    assert (await person.get(receipt)).json()["verified_at"] is not None
+
+
+async def test_an_answer_that_is_stored_while_its_document_goes_leaves_no_quote(
+    person: Person, resources: Resources
+) -> None:
+    document_id = await ready(person, resources)
+    await purge(resources)
+    who = principal_of(person.org_id, person.user_id)
+    ended = answer_with(await begin(resources.db, who, "Where?"), UUID(document_id))
+    async with resources.db.transaction(who) as session:
+        await end_run(session, who.org_id, ended.begun.run_id, ended.record)
+        # The answer is written, but nobody sees it yet.
+        await delete(person, document_id)
+        assert not await purge_next(resources.db, resources.storage)
+        assert await count_rows(resources, "chunks", document_id) == 2
+    assert await read_quotes(resources, ended) == [QUOTE]
+    await purge(resources)
+    assert await read_quotes(resources, ended) == [None]
+    assert await count_rows(resources, "documents", document_id) == 0
 
 
 # Retention

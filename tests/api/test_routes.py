@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Iterable
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx2
 import pytest
@@ -15,6 +15,7 @@ from app.ingestion.pipeline import Ingester
 from app.routers import ROUTERS
 from tests.conftest import ingest_all
 from tests.people import Person
+from tests.stored_runs import ask, principal_of
 
 REVIEWED_PUBLIC_ROUTES = {
     ("GET", "/"),
@@ -42,11 +43,19 @@ _TUS = {"Tus-Resumable": "1.0.0"}
 OPTIONS_BY_ROUTE: dict[tuple[str, str], Callable[[str], dict[str, Any]]] = {
     ("POST", "/api/v1/chat/"): lambda document_id: {"json": _question_about(document_id)},
     ("POST", "/api/v1/chat/stream"): lambda document_id: {"json": _question_about(document_id)},
+    ("POST", "/api/v1/chat/runs"): lambda document_id: {"json": _question_about(document_id)},
     ("POST", "/api/v1/search"): lambda document_id: {
         "json": {"query": "What does it say?", "document_ids": [document_id]}
     },
     ("POST", "/api/v1/documents/events"): lambda document_id: {
         "json": {"document_id": document_id}
+    },
+    ("GET", "/api/v1/documents/{document_id}/pages/{number}/rectangles"): lambda _: {
+        "params": {"start": "0", "end": "9"}
+    },
+    ("PATCH", "/api/v1/conversations/{conversation_id}"): lambda _: {"json": {"title": "Mine"}},
+    ("PUT", "/api/v1/conversations/{conversation_id}/messages/{message_id}/feedback"): lambda _: {
+        "json": {"rating": "up"}
     },
     ("PATCH", "/api/v1/documents/{document_id}"): lambda _: {"json": {"expires_at": None}},
     ("PUT", "/api/v1/documents/{document_id}/content"): lambda _: {
@@ -66,6 +75,11 @@ def _question_about(document_id: str) -> dict[str, Any]:
         "messages": [{"role": "user", "content": "What does it say?"}],
         "document_ids": [document_id],
     }
+
+
+def test_schemas_have_names_of_their_own(app: FastAPI) -> None:
+    """Two with one name get those of our modules, which clients then carry into their code."""
+    assert [name for name in app.openapi()["components"]["schemas"] if "__" in name] == []
 
 
 def test_the_public_list_is_the_reviewed_one() -> None:
@@ -127,7 +141,13 @@ async def make_ids(person: Person, ingester: Ingester) -> dict[str, str]:
         "/api/v1/uploads", headers=person.headers | _TUS | {"Upload-Length": "15"}
     )
     assert started.status_code == 201, started.text
+    document_id = UUID(uploaded.json()["document_id"])
+    who = principal_of(person.org_id, person.user_id)
+    ended = await ask(ingester.db, who, "Where is the zebra?", document_id=document_id)
     return {
+        "{conversation_id}": str(ended.begun.conversation_id),
+        "{message_id}": str(ended.begun.message_id),
+        "{run_id}": str(ended.begun.run_id),
         "{document_id}": uploaded.json()["document_id"],
         "{deletion_id}": deletion.json()["deletion_id"],
         "{upload_id}": started.json()["upload_id"],
@@ -177,5 +197,8 @@ async def test_every_route_with_an_id_is_404_for_a_stranger(
         f"/api/v1/documents/{ids['{document_id}']}/pages/1",
         f"/api/v1/deletions/{ids['{deletion_id}']}",
         f"/api/v1/uploads/{ids['{upload_id}']}",
+        f"/api/v1/conversations/{ids['{conversation_id}']}/messages?leaf={ids['{message_id}']}",
+        f"/api/v1/messages/{ids['{message_id}']}/trace",
+        f"/api/v1/chat/runs/{ids['{run_id}']}",
     ):
         assert (await person.get(path)).status_code == 200, path

@@ -4,7 +4,7 @@ from typing import Any
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection
+from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 import app.models.conversations  # noqa: F401  # registers its tables
@@ -30,6 +30,19 @@ def _compare(connection: Connection) -> list[Any]:
     }
     context = MigrationContext.configure(connection, opts=options)
     return list(compare_metadata(context, Base.metadata))
+
+
+async def test_what_a_row_takes_along_is_found_by_an_index(owner: AsyncConnection) -> None:
+    """Else deleting one row reads all rows of its organization."""
+    unindexed = text("""
+        SELECT conname FROM pg_constraint f
+        WHERE contype = 'f' AND confdeltype = 'c' AND conrelid = ANY (CAST(:tables AS regclass[]))
+          AND NOT EXISTS (
+            SELECT FROM pg_index i
+            WHERE i.indrelid = f.conrelid AND i.indpred IS NULL
+              AND (i.indkey::int2[])[0 : cardinality(f.conkey) - 1] = f.conkey)
+    """)
+    assert (await owner.scalars(unindexed, {"tables": list(TABLES)})).all() == []
 
 
 async def test_models_of_conversations_agree_with_the_migrations(owner: AsyncConnection) -> None:

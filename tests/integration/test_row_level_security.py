@@ -22,8 +22,12 @@ from app.ingestion.checkpoints import Batch
 from app.ingestion.lease import Lease, LeaseLost, claim_next
 from app.migrations import downgrade, upgrade
 from app.models.spans import Span
+from tests.stored_runs import ask, principal_of
 
-TENANT_TABLES = ("memberships", "documents", "pages", "chunks", "chunk_embeddings")
+TENANT_TABLES = (
+    *("memberships", "documents", "pages", "chunks", "chunk_embeddings"),
+    *("conversations", "messages", "runs", "citations"),
+)
 
 
 # One organization with 20,000 chunks, of which 20 hold a rare word.
@@ -70,6 +74,8 @@ async def make_tenant(db: Database) -> Tenant:
         )
         await insert_document(session, tenant, status="processing")
     await index_one_chunk(db, tenant, f"zebra {tenant.org_id}")
+    who = principal_of(tenant.org_id, tenant.user_id)
+    await ask(db, who, "Where is the zebra?", document_id=tenant.document_id)
     return tenant
 
 

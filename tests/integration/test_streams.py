@@ -291,8 +291,13 @@ async def test_a_reader_that_does_not_read_is_dropped(
 
 
 @asynccontextmanager
-async def api_process(settings: Settings, log: Path) -> AsyncIterator[tuple[str, Any]]:
-    """`python -m app api` as a process of its own, and its address."""
+async def api_process(
+    settings: Settings, log: Path, **changes: str
+) -> AsyncIterator[tuple[str, Any]]:
+    """`python -m app api` as a process of its own, and its address.
+
+    `changes` are further variables.
+    """
     port = free_port()
     environment = {
         **os.environ,
@@ -303,6 +308,7 @@ async def api_process(settings: Settings, log: Path) -> AsyncIterator[tuple[str,
         "OPENAI_BASE_URL": settings.openai_base_url,
         "OLLAMA_BASE_URL": settings.ollama_base_url,
         "PORT": str(port),
+        **changes,
     }
     with log.open("wb") as output:
         process = subprocess.Popen(

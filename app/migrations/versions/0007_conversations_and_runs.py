@@ -101,6 +101,8 @@ _UPGRADE: tuple[str, ...] = (
         WHERE status IN ('queued', 'running')
     """,
     "CREATE UNIQUE INDEX uq_runs_org_id_message_id ON runs (org_id, message_id)",
+    # For deleting a conversation, which else looks at all runs of the organization.
+    "CREATE INDEX ix_runs_org_id_conversation_id ON runs (org_id, conversation_id)",
     """
     CREATE INDEX ix_runs_lease_expires_at ON runs (lease_expires_at)
         WHERE status IN ('queued', 'running')

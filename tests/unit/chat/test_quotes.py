@@ -4,9 +4,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.chat.citations import (
+from app.chat.quotes import (
     MAX_QUOTE_LENGTH,
     PageQuote,
+    SourceIndex,
     find_claim,
     find_page_quote,
     find_quote,
@@ -191,3 +192,60 @@ def test_a_quote_that_was_cut_is_judged_by_what_is_left() -> None:
     whole = find_page_quote("Sales rose to 42 million.", CHUNK, SPANS)
     assert whole is not None
     assert whole[0].verified
+
+
+@pytest.mark.parametrize(
+    ("claim", "text", "missing"),
+    [
+        ("R&D decreased by $48 million in 2018.", PROSE, ("48 million",)),
+        ("R&D decreased by $49 billion in 2018.", PROSE, ("49 billion",)),
+        ("R&D decreased by $49 million in 2018.", PROSE, ()),
+        ("Purchases of property, plant and equipment were $1,577 in 2018.", TABLE, ()),
+        ("Purchases of property, plant and equipment were $1,373 in 2018.", TABLE, ("1,373",)),
+        (
+            "Purchases of property, plant and equipment were $1,577 in 2019.",
+            TABLE,
+            ("1,577", "2019"),
+        ),
+        ("Der Umsatz stieg um 5,5 %.", "Der Umsatz stieg um 4,5 %.", ("5,5 %",)),
+        ("营业收入为24亿元。", "营业收入为42亿元。", ("24亿",)),
+    ],
+)
+def test_numbers_that_the_quote_does_not_hold_are_named(
+    claim: str, text: str, missing: tuple[str, ...]
+) -> None:
+    quote = find_quote(claim, text)
+    assert quote is not None
+    assert quote.missing_numbers == missing
+    assert quote.verified is not bool(missing)
+
+
+def test_a_source_is_taken_apart_once_for_all_claims() -> None:
+    source = SourceIndex(PROSE)
+    first = find_quote("R&D decreased by $49 million.", source)
+    sentences, windows = source.sentences, source.windows
+    assert find_quote("R&D decreased by $49 million.", source) == first
+    assert find_quote("R&D decreased by $49 million.", PROSE) == first
+    assert source.sentences is sentences
+    assert source.windows is windows
+
+
+def test_the_next_best_sentence_is_quoted_where_the_best_says_something_else() -> None:
+    text = "Net sales did not rise by 5 percent in Asia. In Europe net sales rose by 5 percent."
+    quote = find_quote("Net sales rose by 5 percent in Europe.", text)
+    assert quote is not None
+    assert quote.verified
+    assert quote.text == "In Europe net sales rose by 5 percent."
+
+
+def test_a_claim_is_in_the_last_line() -> None:
+    assert find_claim("- Net sales rose by 5 percent in the year\n- Costs fell") == "Costs fell"
+    assert find_claim("Net sales rose.\n\n[1]") == "Net sales rose."
+
+
+@pytest.mark.parametrize(
+    "text", ["2018 " * 200, "not " * 200, "from 4 to 5, and " * 60, "5 % " * 200]
+)
+def test_a_claim_with_more_figures_than_a_statement_has_is_not_verified(text: str) -> None:
+    quote = find_quote(text, text)
+    assert quote is None or not quote.verified or quote.text.startswith("not")

@@ -1,0 +1,185 @@
+"""Ask, and read the answer as often and from wherever one likes: runs.
+
+A POST does every check and begins the answer; it goes on whether somebody reads it or not. What a
+reader must know:
+
+- `events_url` is made for `new EventSource(url)`. Frames are numbered from 1. Who comes back with
+  `Last-Event-ID`, or `?after=`, gets exactly the rest, and 204 once the end was seen.
+- The last frame is `done`, once; where the answer failed, `error` comes before it.
+- `snapshot` holds all of the answer so far, and replaces what the reader has.
+- A stream may end without `done`: its process stopped. Come again. There is no 503.
+- An answer that nobody reads or asks for is cancelled after a minute, unless it is `detached`.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+from typing import Annotated, Any
+from uuid import UUID
+
+import structlog
+from fastapi import APIRouter, Depends, Request, Response, status
+from pydantic import BaseModel, Field
+from sse_starlette import EventSourceResponse
+
+from app.chat.events import to_frame
+from app.chat.pipeline import Answerer
+from app.chat.run_rows import DATABASE_ERRORS
+from app.chat.run_state import RunState
+from app.chat.runs import RunEngine
+from app.core.sse import EncodedStream, FrameStream, StreamTiming
+from app.core.stream_tokens import StreamAudience, StreamScope
+from app.dependencies import (
+    Caller,
+    ResourcesDep,
+    StreamAuthentication,
+    StreamCaller,
+    get_answerer,
+    get_last_event_id,
+    get_runs,
+    get_stream_timing,
+)
+from app.documents.progress_stream import SilentStream
+from app.routers.chat_requests import ChatRequest, IdempotencyKeyHeader, begin_answer
+
+log = structlog.get_logger(__name__)
+
+router = APIRouter(prefix="/api/v1/chat/runs", tags=["chat"])
+
+_AWAY_S = 10.0
+_AWAY_PING_S = 2.0
+# A native `EventSource` else waits for 3 s and more.
+_RETRY_MS = 1000
+
+AnswererDep = Annotated[Answerer, Depends(get_answerer)]
+RunsDep = Annotated[RunEngine, Depends(get_runs)]
+StreamTimingDep = Annotated[StreamTiming, Depends(get_stream_timing)]
+LastEventId = Annotated[int | None, Depends(get_last_event_id)]
+Reader = Annotated[
+    StreamCaller | None, Depends(StreamAuthentication(StreamAudience.RUN, resource="run_id"))
+]
+
+
+class RunBody(ChatRequest):
+    detached: bool = Field(default=False, description="Go on even if nobody reads.")
+
+
+class RunCreated(BaseModel):
+    run_id: UUID
+    message_id: UUID = Field(description="Of the answer.")
+    conversation_id: UUID
+    status: str
+    events_url: str = Field(description="For `new EventSource(url)`, until `expires_at`.")
+    expires_at: datetime
+
+
+class RunOut(BaseModel):
+    """`answer` and `citations` as far as they are; what follows `usage` is null until the end."""
+
+    run_id: UUID
+    message_id: UUID
+    conversation_id: UUID
+    status: str = Field(description="queued, running, completed, failed or cancelled.")
+    model: str
+    answer: str
+    citations: list[dict[str, Any]]
+    sources: list[dict[str, Any]]
+    unready_documents: list[dict[str, Any]]
+    error: dict[str, Any] | None
+    usage: dict[str, Any] | None
+    cost_usd: str | None
+    finish_reason: str | None
+    model_version: str | None
+    answer_sha256: str | None
+    degraded: bool | None
+    unsupported: list[dict[str, int]] | None
+
+
+@router.post("", status_code=status.HTTP_201_CREATED)
+async def create_run(
+    body: RunBody,
+    request: Request,
+    response: Response,
+    caller: Caller,
+    resources: ResourcesDep,
+    answerer: AnswererDep,
+    runs: RunsDep,
+    idempotency_key: IdempotencyKeyHeader = None,
+) -> RunCreated:
+    """Begin an answer, and say where its events are. 409 while the conversation has another."""
+    answer = await begin_answer(
+        body, request, caller, answerer, runs, key=idempotency_key, is_detached=body.detached
+    )
+    run_id = UUID(answer.body["run_id"])
+    issued = await resources.principals.issue_stream_token(
+        caller, StreamScope(StreamAudience.RUN, run_id)
+    )
+    path = f"{router.prefix}/{run_id}"
+    response.headers["Location"] = path
+    if answer.is_replayed:
+        response.headers["Idempotency-Replayed"] = "true"
+    events_url = f"{path}/events?token={issued.token}"
+    return RunCreated(**answer.body, events_url=events_url, expires_at=issued.expires_at)
+
+
+@router.get("/{run_id}")
+async def get_run(run_id: UUID, caller: Caller, runs: RunsDep) -> RunOut:
+    """The answer as far as it is. To ask counts as reading."""
+    return _run_out(await runs.get(caller, run_id))
+
+
+@router.post("/{run_id}/cancel", status_code=status.HTTP_202_ACCEPTED)
+async def cancel_run(run_id: UUID, caller: Caller, runs: RunsDep) -> RunOut:
+    """End the answer where it is, within a second; one that has ended stays as it is."""
+    return _run_out(await runs.cancel(caller, run_id))
+
+
+@router.get("/{run_id}/events", response_class=EventSourceResponse)
+async def read_run(
+    run_id: UUID, caller: Reader, runs: RunsDep, timing: StreamTimingDep, last_event_id: LastEventId
+) -> Response:
+    """The answer as frames, from where the reader left."""
+    if caller is None:
+        return _wait_for_database(timing)
+    try:
+        reader = await runs.open(caller.principal, run_id, after=last_event_id)
+    except DATABASE_ERRORS as error:
+        log.warning("run_not_found_out", error=type(error).__name__)
+        return _wait_for_database(timing)
+    if reader is None:
+        return Response(status_code=status.HTTP_204_NO_CONTENT)
+    reader.confirm_with(caller.confirm, every_s=timing.confirm_s)
+    return EncodedStream(reader, timing, retry_ms=_RETRY_MS)
+
+
+def _run_out(state: RunState) -> RunOut:
+    start, failure, done = state.start, state.failure, state.done
+    shown = to_frame(start) if start else {"sources": [], "unready_documents": []}
+    end = to_frame(done) if done else {}
+    return RunOut(
+        run_id=state.run_id,
+        message_id=state.message_id,
+        conversation_id=state.conversation_id,
+        status=state.status.value,
+        model=state.model,
+        answer=state.text,
+        citations=[_without_type(to_frame(citation)) for citation in state.citations],
+        sources=shown["sources"],
+        unready_documents=shown["unready_documents"],
+        error=_without_type(to_frame(failure)) if failure else None,
+        **{name: end.get(name) for name in _END_FIELDS},
+    )
+
+
+_END_FIELDS = (
+    *("usage", "cost_usd", "finish_reason", "model_version", "answer_sha256", "degraded"),
+    "unsupported",
+)
+
+
+def _without_type(frame: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in frame.items() if name != "type"}
+
+
+def _wait_for_database(timing: StreamTiming) -> Response:
+    timing = replace(timing, drain_s=0.0, ping_s=_AWAY_PING_S)
+    return FrameStream(SilentStream(seconds=_AWAY_S), timing)
