@@ -1,8 +1,9 @@
-"""Ingestion while workers are killed, Redis is flushed and the provider fails.
+"""The product while processes are killed, Redis is flushed and the provider fails.
 
 python -m bench.chaos ingest      # SIGKILL every 5 to 15 s, FLUSHALL twice, against a quiet run
 python -m bench.chaos provider    # 10 % of the embedding calls fail, in six ways
 python -m bench.chaos fairness    # one organization's thousand files before another's one
+python -m bench.chaos streams     # 500 cuts, FLUSHALL, SIGKILL of APIs: what readers end with
 """
 
 import argparse
@@ -20,6 +21,7 @@ import httpx2
 from reportlab.lib.pagesizes import A4
 from reportlab.pdfgen.canvas import Canvas
 
+from bench.chaos_streams import measure_streams
 from bench.product import Product, running_product, running_stand_in
 
 UPLOADS = 60
@@ -66,12 +68,15 @@ class Outcome:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("scenario", choices=["ingest", "provider", "fairness"])
+    parser.add_argument("scenario", choices=["ingest", "provider", "fairness", "streams"])
     parser.add_argument("--uploads", type=int, default=UPLOADS)
     parser.add_argument("--seed", type=int, default=2026)
     options = parser.parse_args()
     if options.scenario == "fairness":
         measure_fairness()
+        return
+    if options.scenario == "streams":
+        measure_streams(options.seed)
         return
     files = make_files(options.uploads, options.seed)
     quiet = run(files, options.seed)

@@ -10,9 +10,7 @@ WORKER_HEARTBEAT_KEY = "footnote:worker:heartbeat"
 WORKER_HEARTBEAT_TTL_S = 15
 
 
-def open_redis(
-    url: str, *, timeout_s: float = REDIS_TIMEOUT_S, max_connections: int = 20
-) -> Redis:
+def open_redis(url: str, *, timeout_s: float = REDIS_TIMEOUT_S, max_connections: int = 20) -> Redis:
     """Return a client with a bounded pool; every call may raise one of REDIS_ERRORS."""
     pool = BlockingConnectionPool.from_url(
         url,
