@@ -96,7 +96,7 @@ def answer_with(begun: BegunRun, document_id: UUID) -> Ended:
         model_version="extractive-1",
         cost_usd="0.000784",
         answer_sha256=hashlib.sha256(ANSWER.encode()).hexdigest(),
-        degraded=True,
+        degraded=False,
         dropped_markers=2,
         unsupported=((cut + 5, len(ANSWER)),),
     )

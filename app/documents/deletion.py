@@ -5,6 +5,7 @@ What is asked for (`delete_document`) and what has expired (`delete_expired`) go
 and a later call goes on.
 """
 
+import hashlib
 from typing import Any
 from uuid import UUID
 
@@ -60,7 +61,26 @@ _UNCOUNT_LEXEMES = text("""
     SELECT count_lexemes(org_id, id, generation, -1) FROM documents
     WHERE org_id = :org_id AND id = :id AND generation > 0
 """)
-# The answer keeps its markers, which then name a document that was deleted.
+# An answer without a model is nothing but sentences of documents: its words go with them. Who reads
+# it again gets these in one frame, without citations.
+_REDACTED = "This answer quoted a document that was deleted."
+_REDACT_ANSWERS = text("""
+    WITH held AS MATERIALIZED (
+        SELECT id FROM messages m
+        WHERE org_id = :org_id AND degraded AND EXISTS (
+            SELECT FROM citations c
+            WHERE c.org_id = m.org_id AND c.message_id = m.id AND c.document_id = :id)
+        ORDER BY id FOR NO KEY UPDATE),
+    redacted AS (
+        UPDATE messages m SET content = :redacted, answer_sha256 = :sha256, terms = '',
+            unsupported = '{}'
+        FROM held WHERE m.org_id = :org_id AND m.id = held.id),
+    told AS (
+        UPDATE runs r SET token_ids = r.token_ids[1:1], token_offsets = r.token_offsets[1:1]
+        FROM held WHERE r.org_id = :org_id AND r.message_id = held.id)
+    DELETE FROM citations c USING held WHERE c.org_id = :org_id AND c.message_id = held.id
+""")
+# Any other answer keeps its markers, which then name a document that was deleted.
 # In the order in which they go with their conversation: else the two could deadlock.
 _REDACT_QUOTES = text("""
     WITH held AS MATERIALIZED (
@@ -200,6 +220,14 @@ async def _purge(db: Database, storage: BlobStore, taken: Row[Any]) -> None:
             "pages": await _delete_from(session, "pages", key),
             "quotes": await _count(session, _REDACT_QUOTES, key),
         }
+        await session.execute(
+            _REDACT_ANSWERS,
+            {
+                **key,
+                "redacted": _REDACTED,
+                "sha256": hashlib.sha256(_REDACTED.encode()).digest(),
+            },
+        )
         await _delete_from(session, "ocr_pages", key)
         sizes = [path.stat().st_size for path in storage.iter_versions(taken.org_id, taken.id)]
         await session.execute(

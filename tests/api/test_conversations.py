@@ -266,7 +266,7 @@ async def test_messages_show_what_was_answered(
         "model": MODEL,
         "model_version": "extractive-1",
         "finish_reason": "stop",
-        "degraded": True,
+        "degraded": False,
         "citations": [
             {
                 "n": 1,

@@ -1,6 +1,7 @@
 """Delete and expire documents: gone at once, then removed, with a receipt that was checked."""
 
 import asyncio
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -11,7 +12,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.chat.recording import end_run
 from app.documents.deletion import delete_expired, purge_next
+from app.ingestion.pipeline import Ingester
 from app.resources import Resources
+from tests.conftest import ingest_all
+from tests.frames import answer_of, parse_frames
+from tests.pdfs import text_pdf
 from tests.people import Person
 from tests.stored import (
     ChunkRow,
@@ -347,6 +352,34 @@ async def test_quotes_are_hidden_at_once_and_then_removed_and_counted(
     shown_receipt = (await person.get(receipt)).json()
     assert shown_receipt["quotes"] == 2
     assert shown_receipt["verified_at"] is not None
+
+
+async def test_an_answer_without_a_model_goes_with_the_document_that_it_quotes(
+    person: Person, resources: Resources, ingester: Ingester
+) -> None:
+    uploaded = await person.upload("moon.pdf", text_pdf(["The moon base stores 4711 barrels."]))
+    await ingest_all(ingester)
+    asked = {"messages": [{"content": "How many barrels does the moon base store?"}]}
+    begun = (await person.post("/api/v1/chat/runs", json=asked)).json()
+    events = f"/api/v1/chat/runs/{begun['run_id']}/events"
+    assert "4711" in answer_of(parse_frames((await person.get(events)).text))
+    receipt = await delete(person, uploaded.json()["document_id"])
+    await purge(resources)
+    conversation = f"/api/v1/conversations/{begun['conversation_id']}"
+    for path in (
+        *(f"{conversation}/messages", f"{conversation}/export", events),
+        *(f"/api/v1/chat/runs/{begun['run_id']}", "/api/v1/conversations/search?q=4711"),
+    ):
+        response = await person.get(path)
+        assert response.status_code == 200
+        assert "4711" not in response.text, path
+    frames = parse_frames((await person.get(events)).text)
+    assert answer_of(frames) == "This answer quoted a document that was deleted."
+    digest = hashlib.sha256(answer_of(frames).encode()).hexdigest()
+    assert frames[-1].data["answer_sha256"] == digest
+    shown = (await person.get(receipt)).json()
+    assert shown["quotes"] >= 1
+    assert shown["verified_at"] is not None
 
 
 async def test_a_quote_that_is_left_keeps_the_receipt_unverified(
