@@ -8,9 +8,13 @@ import asyncio
 import json
 import random
 import re
+import shutil
+import tempfile
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from itertools import count
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -19,8 +23,9 @@ import uvloop
 from bench.product import Product, running_product
 from bench.stand_in import running_paced
 from bench.stream_clients import RUNS
+from tests.nginx import running_nginx
 
-GOAL_CACHED_MS, GOAL_NEW_MS = 30, 60
+GOAL_CACHED_MS, GOAL_NEW_MS, GOAL_NGINX_MS = 30, 60, 100
 DOCUMENTS = 20
 _WARM_UP_ROUNDS = 10
 _TOPICS = ("cranes", "berths", "tugboats", "warehouses", "pilots", "customs", "fuel", "railways")
@@ -54,12 +59,28 @@ def main() -> None:
             f"{chunks} chunks of {DOCUMENTS} documents; the provider's first token comes after"
             f" {options.after_ms} ms"
         )
-        own, ours = uvloop.run(measure(product, stand_in.port, model, options.rounds))
+        with ExitStack() as stack:
+            proxy_port = start_proxy(stack, product)
+            own, ours = uvloop.run(
+                measure(product, stand_in.port, model, options.rounds, proxy_port)
+            )
     print(f"  provider alone: p50 {np.median(own):.1f} ms")
     for name, values in ours.items():
         p50, p95 = np.percentile(values, [50, 95])
         goal = GOAL_CACHED_MS if "cached" in name else GOAL_NEW_MS
+        goal = GOAL_NGINX_MS if "nginx" in name else goal
         print(f"  {name}: p50 {p50:.1f} ms, p95 {p95:.1f} ms more (goal: p50 {goal} ms)")
+
+
+def start_proxy(stack: ExitStack, product: Product) -> int | None:
+    """Return the port of an nginx before the API, None where there is no nginx."""
+    nginx, address = shutil.which("nginx"), urlsplit(product.base_url)
+    if nginx is None:
+        print("nginx is not installed: answers behind it are not measured")
+        return None
+    assert address.port is not None
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+    return urlsplit(stack.enter_context(running_nginx(nginx, address.port, folder))).port
 
 
 def make_text(number: int) -> str:
@@ -77,10 +98,11 @@ def make_text(number: int) -> str:
 
 
 async def measure(
-    product: Product, provider_port: int, model: str, rounds: int
+    product: Product, provider_port: int, model: str, rounds: int, proxy_port: int | None
 ) -> tuple[list[float], dict[str, list[float]]]:
     """Return the provider's own times, and by how much each of our ways is above its round's."""
     clients = FirstTokens(product, provider_port, model)
+    proxied = FirstTokens(product, provider_port, model, port=proxy_port)
     numbers = count()
 
     def new() -> str:
@@ -88,12 +110,14 @@ async def measure(
         return f"How many {_TOPICS[number % 8]} did port {number % DOCUMENTS} count? ({number})"
 
     always = new()
-    ways: Mapping[str, Timer] = {
+    ways: dict[str, Timer] = {
         "run and EventSource, query embedding cached": lambda: clients.time_run(always),
         "run and EventSource, new question": lambda: clients.time_run(new()),
         "/chat/stream, query embedding cached": lambda: clients.time_stream(always),
         "/chat/stream, new question": lambda: clients.time_stream(new()),
     }
+    if proxy_port is not None:
+        ways["/chat/stream, new question, behind nginx"] = lambda: proxied.time_stream(new())
     own: list[float] = []
     ours: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(-_WARM_UP_ROUNDS, rounds):
@@ -111,10 +135,12 @@ async def measure(
 class FirstTokens:
     """Times first tokens in ms. Bare HTTP, and a connection for each request, for all ways."""
 
-    def __init__(self, product: Product, provider_port: int, model: str) -> None:
-        address = urlsplit(product.base_url)
-        assert address.port is not None
-        self._port = address.port
+    def __init__(
+        self, product: Product, provider_port: int, model: str, *, port: int | None = None
+    ) -> None:
+        port = port or urlsplit(product.base_url).port
+        assert port is not None
+        self._port = port
         self._provider_port = provider_port
         self._model = model
         self._authorization = f"Authorization: {product.client.headers['Authorization']}"

@@ -2,12 +2,9 @@
 
 import asyncio
 import hashlib
-import socket
-import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +16,13 @@ from app.config import Settings
 from tests.api_process import ApiProcess, running_api
 from tests.cutting_proxy import CuttingProxy
 from tests.frames import iter_frames
+from tests.nginx import running_nginx
 from tests.people import Person
 from tests.provider_server import ProviderServer, Reply
-from tests.stack_process import free_port, wait_until
 from tests.tools import find_tool
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
-NGINX_CONF = Path(__file__).parents[2] / "docker" / "nginx.conf"
 # 120 words over 6 s: time enough for five cuts.
 SLOW = Reply(text=" ".join(f"word{i}" for i in range(120)), chunk_delay_s=0.05)
 # What any page would write. It knows nothing of cuts.
@@ -130,40 +126,11 @@ async def test_the_url_alone_opens_a_stream_in_a_browser_and_only_that(
     assert seen["text"] == SLOW.text
 
 
-@contextmanager
-def running_nginx(api_port: int, folder: Path) -> Iterator[str]:
-    """The product's own configuration, but for its address, the API's, and its folders."""
-    nginx = find_tool("nginx", "nginx-light")
-    port = free_port()
-    config = (
-        NGINX_CONF.read_text()
-        .replace("/tmp/", f"{folder}/")  # noqa: S108
-        .replace("/dev/stderr", f"{folder}/error.log")
-        .replace("/dev/stdout", f"{folder}/access.log")
-        .replace("listen 8080;", f"listen 127.0.0.1:{port};")
-        .replace("http://api:8000", f"http://127.0.0.1:{api_port}")
-    )
-    (folder / "nginx.conf").write_text(config)
-    process = subprocess.Popen(
-        [nginx, "-e", f"{folder}/error.log", "-c", f"{folder}/nginx.conf", "-g", "daemon off;"]
-    )
-    try:
-        wait_until(lambda: _listens(port))
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
 async def test_nginx_hands_on_each_frame_at_once_and_logs_no_token(
     api: ApiProcess, person: Person, tmp_path: Path
 ) -> None:
-    with running_nginx(api.port, tmp_path) as url:
+    nginx = find_tool("nginx", "nginx-light")
+    with running_nginx(nginx, api.port, tmp_path) as url:
         run = await start_run(person, url)
         direct, proxied = await asyncio.gather(
             arrival_times(api.url + run["events_url"]), arrival_times(url + run["events_url"])
