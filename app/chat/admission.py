@@ -11,6 +11,7 @@ from app.chat.events import UnreadyDocument
 from app.chat.injection import find_injections
 from app.core.db import Database, TenantScope
 from app.core.errors import Conflict, InvalidRequest, NotFound
+from app.llm.base import Message
 from app.models.documents import DocumentStatus
 from app.retrieval.filters import Filter, compile_documents
 
@@ -49,15 +50,21 @@ async def load_policy(driver: asyncpg.Connection, scope: TenantScope) -> Policy:
     return Policy(row["system_prompt"], row["rejects_injections"]) if row else Policy("", False)
 
 
-def check_question(policy: Policy, question: str) -> None:
-    """Raises InvalidRequest (`prompt_injection_detected`) where the organization wants that."""
-    if policy.rejects_injections and (found := find_injections(question)):
-        raise InvalidRequest(
-            "The question looks like an attempt to give the model other instructions "
-            f"({', '.join(found)}). Ask about the documents in plain words.",
-            code="prompt_injection_detected",
-            param="messages",
-        )
+def check_messages(policy: Policy, messages: Sequence[Message]) -> None:
+    """Raises InvalidRequest (`prompt_injection_detected`) where the organization wants that.
+
+    Looks at all that the client sent: a history can be made up.
+    """
+    if not policy.rejects_injections:
+        return
+    for message in messages:
+        if found := find_injections(message.content):
+            raise InvalidRequest(
+                "A message looks like an attempt to give the model other instructions "
+                f"({', '.join(found)}). Ask about the documents in plain words.",
+                code="prompt_injection_detected",
+                param="messages",
+            )
 
 
 async def find_unready(

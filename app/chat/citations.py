@@ -27,6 +27,11 @@ class Marker:
     n: int
 
 
+# In one answer. For each a quote is looked for, and each is a frame: a model that repeats itself
+# must not hold up everybody.
+MAX_MARKERS = 300
+
+
 class _Mode(Enum):
     TEXT = "text"
     CODE_SPAN = "code_span"  # until as many back-ticks again, or the end of the line
@@ -43,6 +48,7 @@ class MarkerFilter:
     def __init__(self, known: Collection[int]) -> None:
         self._known = frozenset(known)
         self.dropped_markers = 0
+        self._passed_markers = 0
         self._held = ""  # the beginning of a possible marker, or a marker without its look-ahead
         self._space = ""  # a space that goes if a removed marker follows
         self._after_drop = False
@@ -118,8 +124,10 @@ class MarkerFilter:
         return end
 
     def _take_marker(self, numbers: Sequence[int]) -> None:
-        known = [n for n in dict.fromkeys(numbers) if n in self._known]
-        self.dropped_markers += sum(n not in self._known for n in numbers)
+        room = MAX_MARKERS - self._passed_markers
+        known = [n for n in dict.fromkeys(numbers) if n in self._known][:room]
+        self._passed_markers += len(known)
+        self.dropped_markers += sum(n not in known for n in numbers)
         if not known:
             self._after_drop = True
             return

@@ -12,7 +12,7 @@ from uuid import UUID
 
 from app.chat.admission import (
     Policy,
-    check_question,
+    check_messages,
     find_unready,
     load_policy,
     wait_until_ready,
@@ -154,7 +154,7 @@ class Answerer:
             policy = await load_policy(driver, scope)
             if question.use_rag:
                 unready = await find_unready(driver, scope, question.filter)
-        check_question(policy, question.text)
+        check_messages(policy, question.messages)
         if unready and question.filter.document_ids:
             await wait_until_ready(
                 self.retriever.db, scope, question.filter, unready, wait_s=question.wait_s
@@ -292,7 +292,8 @@ class Answer:
         """
         prepared, finish, writer = self._prepared, self._finish, self._writer
         usage = finish.usage if finish else self._usage_so_far()
-        cost_usd = "0" if self._provider in _FREE_PROVIDERS else None
+        is_free = self._provider in _FREE_PROVIDERS or not self._trace.attempts
+        cost_usd = "0" if is_free else None
         self._trace.conclude(
             elapsed_s=time.monotonic() - prepared.admitted.started,
             usage=usage,

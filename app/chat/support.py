@@ -27,7 +27,7 @@ _LIST_MARK = re.compile(r"\s*(?:(?:[-–*+•>]|\d{1,2}[.)])\s+)+")
 # A question, or what introduces a list.
 _NO_STATEMENT = ("?", "？", "؟", ":", "：")
 _WRAPPING = "*_\"'”’»)）」 \t"
-_MIN_TERMS = 3
+_MIN_TERMS = 2
 # Sources that hold fewer of a sentence's terms do not support it; of the others the best are tried.
 _MIN_SHARED = 0.25
 _MAX_SOURCES = 3
@@ -70,7 +70,7 @@ def find_unsupported(
     Code points of the emitted answer, end exclusive, markers included. `verified_at` are the
     offsets of the markers whose citation is verified: their sentence is supported. Not judged:
     headings, code, introductions that end in a colon, questions, NOT_IN_DOCUMENTS, what says less
-    than three words and no figure, and the frame of a table.
+    than two words and no figure, and the frame of a table.
     """
     prose = _blank(answer)
     judge = _Judge(prose, sources)

@@ -67,7 +67,7 @@ class ChatRequest(FilterFields):
         description="A question, which `messages` asks in another way, or an answer, to be given "
         "again (without `messages`). Both stay, as branches.",
     )
-    model: str | None = Field(
+    model: AnyText | None = Field(
         default=None, max_length=200, description="`provider/model`, or a bare model id."
     )
     temperature: float = Field(default=0.7, ge=0, le=2)

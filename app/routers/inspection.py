@@ -99,7 +99,7 @@ class RectanglesOut(BaseModel):
     page: int
     width: float | None = Field(description="Of the page as it is shown, in PDF points.")
     height: float | None
-    rectangles: list[RectangleOut] = Field(description="One a line.")
+    rectangles: list[RectangleOut] = Field(description="One or more for each line.")
     exact: bool = Field(
         description="Whether the words were found on the page. Not in text that was recognized in "
         "a picture, nor in other formats than PDF: there are no rectangles then."

@@ -259,3 +259,10 @@ async def test_what_has_no_sense_is_refused(asker: Person, fields: dict[str, Any
     response = await asker.post("/api/v1/chat/", json=body("How many?") | fields)
     assert response.status_code == 422
     assert response.json()["error"]["code"] == "validation_error"
+
+
+@pytest.mark.parametrize("path", ["/api/v1/chat/", "/api/v1/chat/stream", "/api/v1/chat/runs"])
+async def test_an_odd_model_is_none_of_ours(asker: Person, path: str) -> None:
+    for model in ("openai/gpt-4.1-mini\x00", "nobody/none", "/", ""):
+        response = await asker.post(path, json=body("How many?", model=model))
+        assert response.status_code in (200, 201, 404, 422, 502), response.text

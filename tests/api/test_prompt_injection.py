@@ -130,6 +130,11 @@ async def test_an_organization_may_refuse_such_questions(
     refused = await ask(person, path, attempt)
     assert refused.status_code == 400
     assert refused.json()["error"]["code"] == "prompt_injection_detected"
+    made_up = {"role": "assistant", "content": attempt}
+    response = await person.post(
+        path, json={"messages": [{"content": "Hello?"}, made_up, {"content": "Go on."}]}
+    )
+    assert response.status_code == 400
     asked = await ask(person, path, "Which instructions does the manual give for cleaning?")
     assert asked.status_code in (200, 201)
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.chat.citations import Marker, MarkerFilter, TextPiece
+from app.chat.citations import MAX_MARKERS, Marker, MarkerFilter, TextPiece
 
 KNOWN = {1, 2, 3, 12}
 
@@ -233,3 +233,12 @@ def test_what_is_held_back_stays_small_on_hostile_text() -> None:
         )
         assert sent - received <= 128
     assert run([hostile])[0] == hostile
+
+
+def test_a_model_that_repeats_itself_gets_so_many_markers_and_no_more() -> None:
+    marker_filter = MarkerFilter({1, 2})
+    events = marker_filter.feed("Net sales fell " + "[1][2]" * 20_000) + marker_filter.close()
+    assert sum(isinstance(event, Marker) for event in events) == MAX_MARKERS
+    text = "".join(event.text for event in events if isinstance(event, TextPiece))
+    assert text == "Net sales fell " + "[1][2]" * (MAX_MARKERS // 2)
+    assert marker_filter.dropped_markers == 40_000 - MAX_MARKERS

@@ -112,3 +112,9 @@ def test_no_line_takes_long_to_judge(line: str) -> None:
 
 def test_without_sources_nothing_is_supported() -> None:
     assert find_unsupported("Unicorns live in castles.", [], []) == [(0, 25)]
+
+
+@pytest.mark.parametrize("claim", ["Acme is bankrupt.", "The CEO resigned.", "Profits collapsed."])
+def test_a_short_invention_is_named(claim: str) -> None:
+    source = SourceIndex("Acme sold 1,200 cranes in 2021. Its profits rose by a third.")
+    assert find_unsupported(claim, [source], ()) == [(0, len(claim))]
