@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import Any, Self, TypeVar
 
 from app.core.errors import ProviderError, ProviderErrorKind
 from app.core.metrics import PROVIDER_ERRORS
@@ -68,9 +68,10 @@ _MAX_RETRY_AFTER_S = 86_400.0
 
 
 class StreamClock:
-    """The deadlines of one streamed answer; starts when it is made.
+    """The deadlines of one streamed answer; starts when it is made. Close it: it is a context.
 
-    Comments and keep-alives are not chunks: they never move a deadline.
+    Comments and keep-alives are not chunks: they never move a deadline. It has one timer, which is
+    set anew when it rings too early: a timer for each chunk costs more than to read the chunk.
     """
 
     def __init__(self, timeouts: Timeouts) -> None:
@@ -80,6 +81,17 @@ class StreamClock:
         self._total_at = now + timeouts.total_s
         self._deadline = min(self._total_at, now + timeouts.first_content_s)
         self._has_content = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._rings_at = math.inf
+        self._waiting: asyncio.Task[Any] | None = None
+        self._has_rung = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     def saw_chunk(self, *, has_content: bool) -> None:
         """Start the next pause. Call it right before reading on: the consumer's time is free."""
@@ -89,8 +101,48 @@ class StreamClock:
 
     async def wait(self, awaitable: Awaitable[T]) -> T:
         """Return the awaitable's result. Raises TimeoutError when a deadline passes first."""
-        async with asyncio.timeout_at(self._deadline):
-            return await awaitable
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101  # a coroutine runs in a task
+        cancelling = task.cancelling()
+        if self._rings_at > self._deadline:
+            self._set_timer()
+        self._waiting = task
+        try:
+            result = await awaitable
+        except asyncio.CancelledError as exc:
+            # Where somebody else cancels too, it is no timeout.
+            if self._stop_waiting(task) and task.cancelling() <= cancelling:
+                raise TimeoutError from exc
+            raise
+        except BaseException:
+            self._stop_waiting(task)
+            raise
+        self._stop_waiting(task)
+        return result
+
+    def _stop_waiting(self, task: "asyncio.Task[Any]") -> bool:
+        """Return whether the deadline had passed, and take back that it cancelled the task."""
+        self._waiting = None
+        has_rung, self._has_rung = self._has_rung, False
+        if has_rung:
+            task.uncancel()
+        return has_rung
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._rings_at = self._deadline
+        self._timer = self._loop.call_at(self._deadline, self._ring)
+
+    def _ring(self) -> None:
+        self._timer, self._rings_at = None, math.inf
+        if self._waiting is None:
+            return  # the next wait sets it
+        if self._loop.time() < self._deadline:
+            self._set_timer()
+            return
+        self._has_rung = True
+        self._waiting.cancel()
 
 
 class LineSplitter:

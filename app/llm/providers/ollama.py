@@ -63,9 +63,12 @@ class OllamaProvider:
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[TextDelta | Finish]:
         """See LLMProvider."""
-        clock = StreamClock(self._timeouts)
         answer = _Answer(request)
-        with counted_errors(), _translated_errors(request.model):
+        with (
+            counted_errors(),
+            _translated_errors(request.model),
+            StreamClock(self._timeouts) as clock,
+        ):
             body = _chat_body(request, self._windows.peek(request.model))
             response = await clock.wait(self._session.post("api/chat", json=body))
             try:

@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import (
     AbstractAsyncContextManager,
     AsyncExitStack,
-    aclosing,
     contextmanager,
     suppress,
 )
@@ -27,6 +26,7 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from app.core.errors import ProviderError, ProviderErrorKind
 from app.core.tokens import EstimatingTokenizer, Tokenizer
+from app.llm.aiohttp_transport import AiohttpTransport, Body, body_of
 from app.llm.base import (
     ChatRequest,
     Finish,
@@ -126,20 +126,22 @@ class OpenAIProvider:
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[TextDelta | Finish]:
         """See LLMProvider. A refusal comes as text with the finish reason CONTENT_FILTER."""
-        clock = StreamClock(self._timeouts)
         answer = _Answer(request, needs_done=self._dialect.needs_done)
-        with counted_errors(), _translated_errors(request.model):
+        with (
+            counted_errors(),
+            _translated_errors(request.model),
+            StreamClock(self._timeouts) as clock,
+        ):
             async with AsyncExitStack() as stack:
                 response = await clock.wait(
                     stack.enter_async_context(self._request(request, answer))
                 )
-                body = response.http_response.aiter_bytes()
-                await stack.enter_async_context(aclosing(body))
+                body = body_of(response.http_response)
                 while not answer.is_done:
-                    block = await clock.wait(anext(body, None))
+                    block = await clock.wait(body.read_available())
                     for text in answer.feed(block) if block else answer.end():
                         yield TextDelta(text)
-                    if block is None:
+                    if not block:
                         break
                     if answer.has_progressed():
                         clock.saw_chunk(has_content=answer.has_content)
@@ -259,12 +261,12 @@ class _IsolatedClient(openai.AsyncOpenAI):
             api_key=api_key,
             base_url=base_url,
             max_retries=0,
-            # Reading is timed by our own clocks, which comments can't keep alive.
-            timeout=httpx2.Timeout(
-                connect=timeouts.connect_s,
-                read=None,
-                write=timeouts.idle_s,
-                pool=timeouts.connect_s,
+            # All but connecting is timed by our own clocks, which comments can't keep alive.
+            timeout=None,
+            http_client=httpx2.AsyncClient(
+                transport=AiohttpTransport(connect_timeout_s=timeouts.connect_s),
+                follow_redirects=True,
+                headers={"Accept-Encoding": "gzip, deflate"},
             ),
         )
         omitted = {"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit}
@@ -371,11 +373,11 @@ class _Answer:
         return text
 
 
-async def _drain(body: AsyncIterator[bytes]) -> None:
+async def _drain(body: Body) -> None:
     """Read to the end of a finished body: only then can the connection serve the next call."""
     with suppress(TimeoutError, httpx2.HTTPError):
         async with asyncio.timeout(DRAIN_TIMEOUT_S):
-            async for _ in body:
+            while await body.read_available():
                 pass
 
 
