@@ -77,22 +77,26 @@ class StreamCaller:
     """Who reads a stream.
 
     `confirm` raises NotAuthenticated once the credential has expired or been revoked, and what
-    the database raises.
+    the database raises. `is_recalled`: the database could not be asked just now, but a short while
+    ago; so `confirm` it as soon as possible.
     """
 
     principal: Principal
     confirm: Callable[[], Awaitable[Principal]]
+    is_recalled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class StreamAuthentication:
     """The dependency of a stream: takes an access token, or in `?token=` a token for this stream.
 
-    `resource` names the path parameter that says which one thing the stream is about.
+    `resource` names the path parameter that says which one thing the stream is about. `recalls`:
+    where the database is away or busy, who was known a short while ago may read on.
     """
 
     audience: StreamAudience
     resource: str | None = None
+    recalls: bool = False
 
     async def __call__(
         self,
@@ -103,7 +107,7 @@ class StreamAuthentication:
             str | None, Query(description="Of the `events_url`, for clients without headers.")
         ] = None,
     ) -> StreamCaller | None:
-        """Return who reads; None while the database is away and nothing is known of them.
+        """Return who reads; None while the database can't say and nothing is known of them.
 
         Raises NotAuthenticated, or InvalidRequest for two credentials at once.
         """
@@ -116,8 +120,19 @@ class StreamAuthentication:
         try:
             return StreamCaller(await confirm(), confirm)
         except (SQLAlchemyError, OSError) as error:
-            log.warning("stream_caller_unknown", error=type(error).__name__)
+            caller = self._recall(request, resources, token)
+            log.warning(
+                "stream_caller_unknown" if caller is None else "stream_caller_recalled",
+                error=type(error).__name__,
+            )
+            return None if caller is None else StreamCaller(caller, confirm, is_recalled=True)
+
+    def _recall(
+        self, request: Request, resources: Resources, token: str | None
+    ) -> Principal | None:
+        if token is None or not self.recalls:
             return None
+        return resources.principals.recall_for_stream(token, self._scope_of(request))
 
     def _scope_of(self, request: Request) -> StreamScope:
         if self.resource is None:

@@ -6,10 +6,12 @@ python -m bench.streams --sweep
 
 import argparse
 import asyncio
+import json
 import os
 import random
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -37,9 +39,9 @@ from bench.stream_clients import (
 )
 
 GAP_P99_MS, RSS_MB, REDIS, POSTGRES, TOKENS_PER_S = 400, 600, 20, 5, 10_000
-_CALLERS = 8
+_CALLERS = 16
 _RUNS_PER_S = 40  # while they are started
-_START_TIMEOUT_S = 20.0
+_START_TIMEOUT_S = 30.0
 _SETTLE_S = 3.0
 _END_OVER_S = 8.0
 _END_TIMEOUT_S = 60.0
@@ -139,7 +141,18 @@ async def hold(servers: Servers, stand_in: StandIn, options: argparse.Namespace)
         f"  {sum(is_whole(reader) for reader in readers)} of {len(readers)} answers are complete"
         " and equal to their hash"
     )
+    if complaints := Counter(map(name_complaint, api.complaints())):
+        print(f"  the API complained: {dict(complaints.most_common(8))}")
     return wrong
+
+
+def name_complaint(line: str) -> str:
+    """Return the event of a log line, with its error where it names one."""
+    try:
+        entry = json.loads(line)
+    except ValueError:
+        return line[:80]
+    return " ".join(str(entry[name]) for name in ("event", "code", "error") if name in entry)
 
 
 async def start_readers(
@@ -278,7 +291,8 @@ async def sweep_product(servers: Servers, stand_in: StandIn, top: int) -> list[s
     print(f"{len(readers)} runs on one API process")
     best = await sweep(stand_in, api.pid, timings)
     print(f"  highest: {best:.0f} tokens/s (goal: {TOKENS_PER_S})")
-    await asyncio.to_thread(stand_in.set_rate, min(best, _PROFILE_RATE) / _SWEEP_RUNS)
+    rate = min(best or _SWEEP_RATES[0], _PROFILE_RATE)
+    await asyncio.to_thread(stand_in.set_rate, rate / _SWEEP_RUNS)
     await asyncio.sleep(_SETTLE_S)
     await profile(api, timings, top)
     return await end_all(servers, stand_in, readers)

@@ -26,6 +26,7 @@ class AnswerTrace:
     attempts: list[dict[str, str]] = field(default_factory=list)
     timings_ms: dict[str, float] = field(default_factory=dict)
     _end: dict[str, Any] = field(default_factory=dict)
+    _shown_sources: list[dict[str, Any]] | None = None
 
     def attempt(self, model_id: str) -> dict[str, str]:
         """Begin a call of a model; its "outcome" becomes "completed" or the code of an error."""
@@ -56,9 +57,11 @@ class AnswerTrace:
         }
 
     def to_json(self) -> dict[str, Any]:
+        if self._shown_sources is None:  # to look through them takes milliseconds
+            self._shown_sources = [_source(source, chunk) for source, chunk in self.sources]
         return {
             "retrieval": None if self.retrieval is None else _retrieval(self.retrieval),
-            "sources": [_source(source, chunk) for source, chunk in self.sources],
+            "sources": self._shown_sources,
             "prompt": {**asdict(self.budget), "total": self.budget.total},
             "attempts": self.attempts,
             "timings_ms": {name: round(value, 3) for name, value in self.timings_ms.items()},

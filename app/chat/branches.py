@@ -30,10 +30,6 @@ _TOUCH_CONVERSATION = text("""
     WHERE org_id = :org_id AND id = :conversation_id AND user_id = :user_id
     RETURNING true
 """)
-_INSERT_CONVERSATION = text("""
-    INSERT INTO conversations (org_id, id, user_id, title)
-    VALUES (:org_id, :conversation_id, :user_id, :title)
-""")
 _NEWEST_MESSAGE = text("""
     SELECT id FROM messages WHERE org_id = :org_id AND conversation_id = :conversation_id
     ORDER BY id DESC LIMIT 1
@@ -61,24 +57,20 @@ _LIST_PATH = text("""
         WHERE path.depth < :limit)
     SELECT role, content FROM path WHERE content <> '' ORDER BY depth DESC
 """)
-_INSERT_MESSAGE = text("""
-    INSERT INTO messages (org_id, id, conversation_id, parent_id, role, content, terms)
-    VALUES (:org_id, :id, :conversation_id, :parent_id, :role, :content,
-            CAST(CAST(:terms AS text) AS tsvector))
-""")
 
 
 @dataclass(slots=True)
 class Place:
     """Where new messages of a conversation go: below `parent_id`, with ids after `newest_id`.
 
-    `history` is what precedes them.
+    `history` is what precedes them. `title`: the conversation itself is to be inserted too.
     """
 
     conversation_id: UUID
     parent_id: UUID | None = None
     newest_id: UUID | None = None
     history: tuple[Message, ...] = ()
+    title: str | None = None
 
     def next_id(self) -> UUID:
         """Return an id behind all others of the conversation: messages are sorted by it."""
@@ -89,25 +81,15 @@ class Place:
         return made
 
 
-async def begin_conversation(
-    session: AsyncSession, principal: Principal, history: tuple[Message, ...], question: str
-) -> Place:
-    """Insert a conversation with the history that its caller brought along."""
-    kept = [message for message in history if message.role is not Role.SYSTEM]
-    questions = (message.content for message in kept if message.role is Role.USER)
-    place = Place(new_id(), history=history)
-    await session.execute(
-        _INSERT_CONVERSATION,
-        {
-            "org_id": principal.org_id,
-            "user_id": principal.user_id,
-            "conversation_id": place.conversation_id,
-            "title": make_title(next(questions, question)),
-        },
-    )
-    if kept:
-        place.parent_id = await insert_messages(session, principal.org_id, place, kept)
-    return place
+@dataclass(frozen=True, slots=True)
+class NewMessage:
+    """A message to be inserted. `terms` is input of the type `tsvector`."""
+
+    id: UUID
+    parent_id: UUID | None
+    role: str
+    content: str
+    terms: str
 
 
 async def find_place(
@@ -154,28 +136,15 @@ async def find_question_of(
     return str(question or "")
 
 
-async def insert_messages(
-    session: AsyncSession, org_id: UUID, place: Place, messages: Sequence[Message]
-) -> UUID:
-    """Insert one message or more, each below the one before it. Returns the last one's id."""
-    parent_id, rows = place.parent_id, []
+async def chain_messages(place: Place, messages: Sequence[Message]) -> list[NewMessage]:
+    """Return one message or more, each below the one before it."""
+    parent_id, chain = place.parent_id, []
     terms = await analyze_messages([message.content for message in messages])
     for message, found_by in zip(messages, terms, strict=True):
-        message_id = place.next_id()
-        rows.append(
-            {
-                "org_id": org_id,
-                "id": message_id,
-                "conversation_id": place.conversation_id,
-                "parent_id": parent_id,
-                "role": message.role.value,
-                "content": message.content,
-                "terms": found_by,
-            }
-        )
-        parent_id = message_id
-    await session.execute(_INSERT_MESSAGE, rows)
-    return message_id
+        made = NewMessage(place.next_id(), parent_id, message.role.value, message.content, found_by)
+        chain.append(made)
+        parent_id = made.id
+    return chain
 
 
 async def analyze_messages(texts: Sequence[str]) -> list[str]:

@@ -6,17 +6,18 @@ from dataclasses import dataclass, fields
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, select, text
+from sqlalchemy import and_, bindparam, select, text
+from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import defer
+from sqlalchemy.types import Text, Uuid
 
 from app.accounts.principal import Principal
 from app.chat.branches import (
     Place,
     analyze_messages,
-    begin_conversation,
+    chain_messages,
     find_place,
-    insert_messages,
 )
 from app.chat.document_texts import find_filenames
 from app.chat.events import (
@@ -30,6 +31,7 @@ from app.chat.events import (
     Token,
 )
 from app.chat.stored_answers import citation_of, done_of, failure_of, start_of, to_nano
+from app.chat.titles import make_title
 from app.core.errors import Conflict, InvalidRequest, NotFound
 from app.core.ids import new_id
 from app.core.text import storable
@@ -47,14 +49,28 @@ LEASE_S = 12.0
 START_ID = 1
 
 
-_INSERT_RUN = text("""
+# One statement: until its transaction has ended, a run that begins holds one of few connections.
+_BEGIN_RUN = text("""
+    WITH conversation AS (
+        INSERT INTO conversations (org_id, id, user_id, title)
+        SELECT :org_id, :conversation_id, :user_id, CAST(:title AS text)
+        WHERE CAST(:title AS text) IS NOT NULL),
+    message AS (
+        INSERT INTO messages (org_id, id, conversation_id, parent_id, role, content, terms)
+        SELECT :org_id, m.id, :conversation_id, m.parent_id, m.role, m.content,
+            CAST(m.terms AS tsvector)
+        FROM unnest(:ids, :parent_ids, :roles, :contents, :terms)
+            AS m (id, parent_id, role, content, terms))
     INSERT INTO runs (org_id, id, user_id, conversation_id, message_id, model, is_detached,
                       lease_expires_at)
     VALUES (:org_id, :run_id, :user_id, :conversation_id, :message_id, :model, :is_detached,
             now() + make_interval(secs => :lease_s))
     ON CONFLICT (org_id, conversation_id) WHERE status IN ('queued', 'running') DO NOTHING
     RETURNING true
-""")
+""").bindparams(
+    *(bindparam(name, type_=ARRAY(Uuid)) for name in ("ids", "parent_ids")),
+    *(bindparam(name, type_=ARRAY(Text)) for name in ("roles", "contents", "terms")),
+)
 # Before the run's own row, as deleting a conversation does it: else the two could deadlock.
 _HOLD_CONVERSATION = text("""
     SELECT true FROM conversations
@@ -76,7 +92,8 @@ _END_RUN = text("""
         is_usage_estimated = :is_usage_estimated, cost_nano = :cost_nano,
         answer_sha256 = :answer_sha256, dropped_markers = :dropped_markers,
         unsupported = :unsupported, sources = CAST(:sources AS jsonb),
-        unready_documents = CAST(:unready_documents AS jsonb), trace = CAST(:trace AS jsonb)
+        unready_documents = CAST(:unready_documents AS jsonb),
+        trace = coalesce(CAST(:trace AS jsonb), trace, '{}')
     FROM run WHERE messages.org_id = :org_id AND messages.id = run.message_id
     RETURNING messages.id
 """)
@@ -135,7 +152,8 @@ class BegunRun:
 class RunRecord:
     """What a run came to. `tokens` are (frame id, offset in `text`), `citations` (frame id, it).
 
-    `start` is None where it ended before its sources were known. `trace` as it is stored.
+    `start` is None where it ended before its sources were known. `trace` as it is stored; None
+    keeps what was stored while the run went on.
     """
 
     start: Start | None
@@ -174,17 +192,27 @@ async def begin_run(session: AsyncSession, principal: Principal, request: RunReq
     """
     place = await _find_place(session, principal, request)
     asked = [Message(Role.USER, request.question)] if request.question is not None else []
-    message_id = await insert_messages(
-        session, principal.org_id, place, [*asked, Message(Role.ASSISTANT, "")]
-    )
-    run_id = new_id()
+    # The history of a conversation that is there is in it already.
+    brought = [
+        message
+        for message in (place.history if place.title is not None else ())
+        if message.role is not Role.SYSTEM
+    ]
+    chain = await chain_messages(place, [*brought, *asked, Message(Role.ASSISTANT, "")])
+    run_id, message_id = new_id(), chain[-1].id
     inserted = await session.scalar(
-        _INSERT_RUN,
+        _BEGIN_RUN,
         {
             "org_id": principal.org_id,
             "run_id": run_id,
             "user_id": principal.user_id,
             "conversation_id": place.conversation_id,
+            "title": place.title,
+            "ids": [message.id for message in chain],
+            "parent_ids": [message.parent_id for message in chain],
+            "roles": [message.role for message in chain],
+            "contents": [message.content for message in chain],
+            "terms": [message.terms for message in chain],
             "message_id": message_id,
             "model": request.model,
             "is_detached": request.is_detached,
@@ -210,7 +238,9 @@ async def _find_place(session: AsyncSession, principal: Principal, request: RunR
         raise InvalidRequest("Name the conversation of that message.", param="conversation_id")
     if request.question is None:
         raise InvalidRequest("There is no question.", param="messages")
-    return await begin_conversation(session, principal, request.history, request.question)
+    questions = (each.content for each in request.history if each.role is Role.USER)
+    title = make_title(next(questions, request.question))
+    return Place(new_id(), history=request.history, title=title)
 
 
 async def load_run(session: AsyncSession, principal: Principal, run_id: UUID) -> RunView:
@@ -290,7 +320,7 @@ async def end_run(session: AsyncSession, org_id: UUID, run_id: UUID, record: Run
                 "org_id": org_id,
                 "message_id": message_id,
                 "document_ids": list({citation.document_id for _, citation in record.citations}),
-                "citations": _to_json(
+                "citations": to_json(
                     [_citation_facts(event_id, each) for event_id, each in record.citations]
                 ),
             },
@@ -327,8 +357,8 @@ def _message_facts(record: RunRecord) -> dict[str, Any]:
         "answer_sha256": bytes.fromhex(done.answer_sha256),
         "dropped_markers": done.dropped_markers,
         "unsupported": [offset for span in done.unsupported for offset in span],
-        "sources": _to_json([_source_facts(each) for each in start.sources] if start else []),
-        "unready_documents": _to_json(
+        "sources": to_json([_source_facts(each) for each in start.sources] if start else []),
+        "unready_documents": to_json(
             [
                 {"document_id": str(each.document_id), "status": each.status}
                 for each in start.unready_documents
@@ -336,7 +366,7 @@ def _message_facts(record: RunRecord) -> dict[str, Any]:
             if start
             else []
         ),
-        "trace": None if record.trace is None else _to_json(record.trace),
+        "trace": None if record.trace is None else to_json(record.trace),
     }
 
 
@@ -400,7 +430,8 @@ def _tokens_of(record: RunRecord) -> Iterator[tuple[int, Token]]:
         yield event_id, Token(record.text[offset:end], offset)
 
 
-def _to_json(value: Any) -> str:
+def to_json(value: Any) -> str:
+    """Return JSON that Postgres takes."""
     return json.dumps(_storable(value), separators=(",", ":"), ensure_ascii=False)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 from bisect import bisect_right
 from collections.abc import Sequence
+from json.encoder import encode_basestring_ascii
 from typing import Protocol
 
 from app.chat.events import Citation, Done, Event, Failure, Snapshot, Start, Token, to_frame
@@ -18,7 +19,15 @@ _MAX_READ_BYTES = 64 * 1024
 
 def to_line(event: Event) -> bytes:
     """Return the one line of JSON of an event: the same wherever it is told from."""
+    if isinstance(event, Token):
+        return _token_line(event.text, event.offset)
     return to_json_line(to_frame(event)).encode()
+
+
+def _token_line(text: str, offset: int) -> bytes:
+    """Return what `to_json_line` makes of a Token, at a fifth of its cost: most events are one."""
+    quoted = encode_basestring_ascii(text).encode()
+    return b'{"type":"token","token":%b,"offset":%d}' % (quoted, offset)
 
 
 class FrameLog:
@@ -152,11 +161,11 @@ class RunLog(FrameLog):
             return
         text = "".join(self._pending)
         self._pending.clear()
-        self.tokens.append((self.last_id + 1, self._length))
-        token = Token(text, self._length)
+        number, offset = self.last_id + 1, self._length
+        self.tokens.append((number, offset))
         self._pieces.append(text)
         self._length += len(text)
-        self._tell(token)
+        self._tell_line(number, _token_line(text, offset))
 
     def freeze(self) -> None:
         """Tell what waits; from now on nothing but `finish` gives out ids."""
@@ -172,14 +181,17 @@ class RunLog(FrameLog):
 
     def _add_token(self, token: Token) -> None:
         self._pending.append(token.text)
-        self._size_bytes += len(token.text.encode())
+        self._size_bytes += len(token.text if token.text.isascii() else token.text.encode())
         if not self.tokens:
             self.flush()
         elif len(self._pending) == 1:
             self._watch.has_pending(self)
 
     def _tell(self, event: Event) -> None:
-        self.append(self.last_id + 1, to_line(event))
+        self._tell_line(self.last_id + 1, to_line(event))
+
+    def _tell_line(self, number: int, line: bytes) -> None:
+        self.append(number, line)
         self._watch.has_frames(self)
 
 

@@ -26,6 +26,7 @@ log = structlog.get_logger(__name__)
 _STORE_FOR_S = 8.0
 _STORE_PAUSE_S = 0.25
 
+DELETED = Failure("conversation_deleted", "The conversation was deleted.", is_retryable=False)
 _NOT_STORED = Failure("storage_unavailable", "The answer could not be stored.", is_retryable=True)
 
 # How an answer ends.
@@ -37,7 +38,8 @@ class Stop(StrEnum):
 
     CANCELLED = "cancelled"
     SHUTTING_DOWN = "shutting_down"
-    GONE = "gone"  # it has ended elsewhere, or its conversation was deleted
+    ENDED = "ended"  # by the sweeper of another process
+    DELETED = "deleted"  # with its conversation
 
 
 @dataclass(slots=True, eq=False)
@@ -58,6 +60,7 @@ class LocalRun:
     readers: int = 0
     is_marked: bool = False  # as running, in its row
     kept_length: int = 0
+    has_kept_trace: bool = False
     is_making: bool = False  # and its task can be cancelled
 
     @property
@@ -84,10 +87,12 @@ class RunMaker:
             ending = _conclude_stopped(run, run.stop)
         run.log.freeze()
         run.has_content.set()
-        return None if ending is None else await self._store_end(run, *ending)
+        if ending is None or run.stop is Stop.DELETED:
+            return ending  # there is no row to store it in
+        return await self._store_end(run, *ending)
 
     async def _generate(self, run: LocalRun) -> Ending | None:
-        """Fill the log. Returns how the answer ended, None for a run that is gone."""
+        """Fill the log. Returns how the answer ended, None for one that has ended elsewhere."""
         run.is_making = True
         try:
             done = await self._consume(run)
@@ -161,8 +166,10 @@ def _conclude_stopped(run: LocalRun, stop: Stop) -> Ending | None:
     task = asyncio.current_task()
     assert task is not None  # noqa: S101  # runs in one
     task.uncancel()
-    if stop is Stop.GONE:
+    if stop is Stop.ENDED:
         return None
+    if stop is Stop.DELETED:
+        return _fail(run, DELETED)
     if stop is Stop.CANCELLED:
         return None, _conclude(run, RunStatus.CANCELLED, "cancelled")
     run.error = Unavailable("The server is restarting.", code="shutting_down")

@@ -15,13 +15,16 @@ log = structlog.get_logger(__name__)
 
 Confirm = Callable[[], Awaitable[object]]
 
+# Once the database could not say. It has most often waited for 3 s by then.
+_CONFIRM_AGAIN_S = 2.0
+
 
 class RunReader:
     """The frames behind `after`, as an EncodedSource.
 
-    `confirm`, asked every `confirm_s`, raises NotAuthenticated when the reader's credential has
-    expired or been revoked. The stream then ends with an `error` and nothing behind it: `done`
-    would speak of the answer.
+    `confirm` raises NotAuthenticated when the reader's credential has expired or been revoked. The
+    stream then ends with an `error` and nothing behind it: `done` would speak of the answer. No
+    frame waits for its answer.
     """
 
     def __init__(
@@ -30,34 +33,34 @@ class RunReader:
         self.frames = frames
         self._after = after
         self._on_close: Callable[[RunReader], None] | None = on_close
-        self._confirm: Confirm | None = None
-        self._confirm_s = self._confirm_at = float("inf")
+        self._confirming: asyncio.Task[None] | None = None
+        self._refusal: bytes | None = None
         self._is_over = False
         self._news: asyncio.Future[None] | None = None
         self._alarm = Alarm(self._ring)
 
-    def confirm_with(self, confirm: Confirm, *, every_s: float) -> None:
-        self._confirm = confirm
-        self._confirm_s = every_s
-        self._confirm_at = time.monotonic() + every_s
+    def confirm_with(self, confirm: Confirm, *, every_s: float, is_due: bool = False) -> None:
+        """Ask every so many seconds from now on, and first of all now if that `is_due`."""
+        first_s = 0.0 if is_due else every_s
+        self._confirming = asyncio.create_task(self._confirm(confirm, first_s, every_s))
 
     async def take(self, timeout_s: float) -> bytes | None:
-        deadline = time.monotonic() + timeout_s
+        deadline: float | None = None
         while not self._is_over:
-            now = time.monotonic()
-            if now >= self._confirm_at:
-                if refusal := await self._find_refusal():
-                    self._is_over = True
-                    return refusal
-                self._confirm_at = now + self._confirm_s
+            if self._refusal is not None:
+                self._is_over = True
+                return self._refusal
             self._after, encoded = self.frames.read(self._after)
             if encoded:
                 return encoded
             if self.frames.is_closed:
                 break
+            now = time.monotonic()
+            if deadline is None:
+                deadline = now + timeout_s
             if now >= deadline:
                 return b""
-            await self._wait_until(min(deadline, self._confirm_at))
+            await self._wait_until(deadline)
         return None
 
     async def _wait_until(self, at: float) -> None:
@@ -85,17 +88,28 @@ class RunReader:
     def close(self) -> None:
         """Read no more, once or again."""
         self._alarm.close()
+        if self._confirming is not None:
+            self._confirming.cancel()
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
             on_close(self)
 
-    async def _find_refusal(self) -> bytes | None:
-        assert self._confirm is not None  # noqa: S101  # else there is no time for it
-        try:
-            await self._confirm()
-        except NotAuthenticated as error:
-            return encode_error(error.code, error.message, is_retryable=False)
-        except DATABASE_ERRORS as error:
-            # As long as the database is away nobody can be told from anybody.
-            log.info("stream_not_confirmed", error=type(error).__name__)
-        return None
+    async def _confirm(self, confirm: Confirm, first_s: float, every_s: float) -> None:
+        wait_s = first_s
+        while True:
+            await asyncio.sleep(wait_s)
+            wait_s = every_s
+            try:
+                await confirm()
+            except NotAuthenticated as error:
+                self._refusal = encode_error(error.code, error.message, is_retryable=False)
+                self._ring()
+                return
+            except DATABASE_ERRORS as error:
+                # As long as the database is away nobody can be told from anybody.
+                log.info("stream_not_confirmed", error=type(error).__name__)
+                wait_s = min(every_s, _CONFIRM_AGAIN_S)
+            except Exception:  # who can't be asked about reads no more, and may come again
+                log.exception("stream_not_confirmed")
+                self.interrupt()
+                return

@@ -76,13 +76,15 @@ _TOUCH = _with_arrays(
 # An answer with a finish reason has ended: what is stored of it is more than what is told here.
 _KEEP_TEXT = _with_arrays(
     """
-    UPDATE messages m SET content = k.content
-    FROM unnest(:org_ids, :message_ids, :texts) AS k (org_id, id, content)
+    UPDATE messages m SET content = k.content,
+        trace = coalesce(CAST(nullif(k.trace, '') AS jsonb), m.trace)
+    FROM unnest(:org_ids, :message_ids, :texts, :traces) AS k (org_id, id, content, trace)
     WHERE m.org_id = k.org_id AND m.id = k.id AND m.finish_reason IS NULL
     """,
     org_ids=Uuid,
     message_ids=Uuid,
     texts=Text,
+    traces=Text,
 )
 # The lease passes to who closes it: another one need not look at it meanwhile.
 _TAKE_LOST = text(f"""
@@ -105,10 +107,11 @@ _SEE = text(f"""
 
 @dataclass(frozen=True, slots=True)
 class RunNews:
-    """What others did to a run. A run that is gone has ended."""
+    """What others did to a run. One that was deleted, with its conversation, has ended."""
 
     has_ended: bool
     is_unwanted: bool = False
+    is_deleted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +145,8 @@ class RunRows:
                 await session.execute(_BEGIN, _keys(sorted(begun)))
             rows = (await session.execute(_LOOK, _keys(keys))).all()
         found = {row.id: RunNews(RunStatus(row.status).has_ended, row.is_unwanted) for row in rows}
-        gone = RunNews(has_ended=True)
-        return {run_id: found.get(run_id, gone) for _, run_id in keys}
+        deleted = RunNews(has_ended=True, is_deleted=True)
+        return {run_id: found.get(run_id, deleted) for _, run_id in keys}
 
     async def touch(self, touches: Iterable[Touch]) -> dict[UUID, float]:
         """Renew leases and notes of readers. Returns for how many seconds nobody has read."""
@@ -160,8 +163,11 @@ class RunRows:
             )
             return {row.id: float(row.unseen_s) for row in rows}
 
-    async def keep_texts(self, texts: Mapping[RunKey, str]) -> None:
-        """Store how far answers are; keys name their messages."""
+    async def keep_texts(self, texts: Mapping[RunKey, tuple[str, str]]) -> None:
+        """Store how far answers are, and their traces as JSON unless these are "".
+
+        The keys name their messages.
+        """
         keys = sorted(texts)
         for first in range(0, len(keys), _MAX_TEXTS):
             some = keys[first : first + _MAX_TEXTS]
@@ -171,7 +177,8 @@ class RunRows:
                     {
                         "org_ids": [org_id for org_id, _ in some],
                         "message_ids": [message_id for _, message_id in some],
-                        "texts": [texts[key] for key in some],
+                        "texts": [texts[key][0] for key in some],
+                        "traces": [texts[key][1] for key in some],
                     },
                 )
 

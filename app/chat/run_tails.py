@@ -14,15 +14,18 @@ import structlog
 from redis.asyncio import Redis
 
 from app.accounts.principal import Principal
-from app.chat.events import Event
+from app.chat.events import Done, Event
 from app.chat.recording import events_of, load_run
 from app.chat.run_frames import DONE, SNAPSHOT
 from app.chat.run_log import FrameLog, to_line
+from app.chat.run_making import DELETED
 from app.chat.run_rows import DATABASE_ERRORS, RunKey, RunRows
 from app.chat.run_store import parse_entry, stream_key
 from app.core.db import Database
 from app.core.errors import NotFound
 from app.core.redis import REDIS_ERRORS
+from app.llm.base import Usage
+from app.models.conversations import RunStatus
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +39,17 @@ _LOOK_S = 2.0
 # How long a run may be silent before Postgres is asked.
 _SILENCE_S = 3.0
 _ENCODED_AT_ONCE = 500
+# Of a run that was deleted with its conversation, should its process not tell it.
+_DELETED_DONE = Done(
+    status=RunStatus.FAILED,
+    finish_reason="error",
+    usage=Usage(0, 0, is_estimated=True),
+    model_version="",
+    cost_usd=None,
+    answer_sha256="",
+    degraded=False,
+    dropped_markers=0,
+)
 
 
 class Tail(FrameLog):
@@ -158,7 +172,9 @@ class RunTails:
         try:
             async with self._db.transaction(tail.principal) as session:
                 view = await load_run(session, tail.principal, tail.run_id)
-        except NotFound:  # deleted with its conversation
+        except NotFound:
+            tail.append(tail.last_id + 1, to_line(DELETED))
+            tail.append(tail.last_id + 1, to_line(_DELETED_DONE))
             tail.close()
             return
         await fill(tail, events_of(view))

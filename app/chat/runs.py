@@ -18,7 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts.principal import Principal
 from app.chat.pipeline import Admitted, Answerer
-from app.chat.recording import BegunRun, RunView, events_of, load_run
+from app.chat.recording import BegunRun, RunView, events_of, load_run, to_json
 from app.chat.run_frames import Heard, rebuild
 from app.chat.run_log import FrameLog, RunLog
 from app.chat.run_making import LocalRun, RunMaker, Stop
@@ -39,7 +39,9 @@ MAX_READERS_PER_USER = 20
 
 _LOOK_S = 0.5
 _TOUCH_S = 4.0
-_KEEP_TEXT_S = 10.0
+_KEEP_TEXT_S = 4.0
+# At once: each takes milliseconds, and cancellations wait meanwhile.
+_MAX_NEW_TRACES = 20
 _STOP_LOOK_S = 0.25
 # However many runs begin and end at once.
 _DATABASE_SLOTS = 3
@@ -262,27 +264,43 @@ class RunEngine:
         if not self._tasks:
             self._tasks = [
                 start_apart(self._store.run()),
+                start_apart(self._keep_alive()),
                 start_apart(self._supervise()),
                 start_apart(self._watch_for_stop()),
             ]
 
+    async def _keep_alive(self) -> None:
+        """Renew the leases, until cancelled.
+
+        Apart from all else: a run whose lease runs out is closed as lost, and waiting for a busy
+        database takes seconds.
+        """
+        touch_s = min(_TOUCH_S, self._unread_s / 3)
+        wait_s = min(_LOOK_S, touch_s)
+        while True:
+            await asyncio.sleep(wait_s)
+            wait_s = min(_LOOK_S, touch_s)
+            try:
+                await self._touch()
+                wait_s = touch_s
+            except DATABASE_ERRORS as error:
+                log.warning("runs_not_kept_alive", error=type(error).__name__)
+            except Exception:  # the next round may go well, and without it runs would be lost
+                log.exception("runs_not_kept_alive")
+
     async def _supervise(self) -> None:
         """Do in few statements what many runs need, until cancelled."""
-        touch_s = min(_TOUCH_S, self._unread_s / 3)
-        touch_at = keep_at = time.monotonic()
+        keep_at = time.monotonic()
         while True:
-            await asyncio.sleep(min(_LOOK_S, touch_s))
+            await asyncio.sleep(_LOOK_S)
             try:
                 await self._look()
-                if time.monotonic() >= touch_at:
-                    await self._touch()
-                    touch_at = time.monotonic() + touch_s
                 if time.monotonic() >= keep_at:
                     await self._keep_texts()
                     keep_at = time.monotonic() + _KEEP_TEXT_S
             except DATABASE_ERRORS as error:
                 log.warning("runs_not_supervised", error=type(error).__name__)
-            except Exception:  # the next round may go well, and without it runs would be lost
+            except Exception:  # the next round may go well, and without it nothing would
                 log.exception("runs_not_supervised")
 
     async def _look(self) -> None:
@@ -299,7 +317,7 @@ class RunEngine:
 
     def _take_news(self, run: LocalRun, news: RunNews) -> None:
         if news.has_ended:
-            self._stop(run, Stop.GONE)
+            self._stop(run, Stop.DELETED if news.is_deleted else Stop.ENDED)
         elif news.is_unwanted:
             self._stop(run, Stop.CANCELLED)
 
@@ -321,11 +339,18 @@ class RunEngine:
     async def _keep_texts(self) -> None:
         """Store how far the answers are, for when this process and Redis are both gone."""
         texts = {}
-        for run in self._runs.values():
+        new_traces = _MAX_NEW_TRACES
+        for run in list(self._runs.values()):
             text = run.log.text if run.is_making else ""
-            if len(text) > run.kept_length:
-                run.kept_length = len(text)
-                texts[run.principal.org_id, run.begun.message_id] = text
+            if len(text) <= run.kept_length or run.answer is None:
+                continue
+            trace = ""
+            if not run.has_kept_trace and new_traces:
+                trace = to_json(await run.answer.describe())
+                run.has_kept_trace = True
+                new_traces -= 1
+            run.kept_length = len(text)
+            texts[run.principal.org_id, run.begun.message_id] = (text, trace)
         if texts:
             await self._rows.keep_texts(texts)
 

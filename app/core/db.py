@@ -12,22 +12,24 @@ from uuid import UUID
 
 import asyncpg
 from pgvector.asyncpg import register_vector
-from sqlalchemy import PoolProxiedConnection, event, exc, text
+from sqlalchemy import Connection, PoolProxiedConnection, event, exc, text
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
     create_async_engine,
 )
+from sqlalchemy.orm import Session
 from sqlalchemy.types import UserDefinedType
 
 from app.core.jobs import JobSender, take_jobs
 
 APP_ROLE = "footnote_app"
 SYSTEM_ROLE = "footnote_system"
-_SET_ORG = text("SELECT set_config('app.org_id', :org_id, true)")
-# One round trip for both; a batch takes no parameters, and a UUID needs no quoting.
-_BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL app.org_id = '{org}'"
+_BEGIN = "BEGIN"
+_BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
+_NOTHING = text("SELECT")
+_ORG_ID = "org_id"
 _ROLE_FACTS = text(
     "SELECT current_user, rolsuper OR rolbypassrls,"
     " EXISTS (SELECT FROM pg_class WHERE relowner = pg_roles.oid AND relpersistence <> 't')"
@@ -54,6 +56,35 @@ class HalfVec(UserDefinedType[Any]):
         return "halfvec"
 
 
+class _Connection(asyncpg.Connection):
+    """Names the organization in the round trip that begins a transaction."""
+
+    org_id: UUID | None = None  # of the next transaction, and of that alone
+
+    async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:
+        org_id, self.org_id = self.org_id, None
+        if org_id is not None and query.startswith(_BEGIN):
+            # A batch takes no parameters, and a UUID needs no quoting.
+            query += f" SET LOCAL app.org_id = '{UUID(int=org_id.int)}'"
+        try:
+            status: str = await super().execute(query, *args, timeout=timeout)
+        except BaseException:
+            if org_id is not None:  # perhaps it has begun, and SQLAlchemy takes it that it has not
+                self.terminate()
+            raise
+        return status
+
+
+class _TenantSession(Session):
+    """Its `info` holds the organization of its transaction, which begins with its first use."""
+
+
+@event.listens_for(_TenantSession, "after_begin")
+def _name_organization(session: Session, _: object, connection: Connection) -> None:
+    driver = cast(_Connection, connection.connection.driver_connection)
+    driver.org_id = session.info[_ORG_ID]
+
+
 class Database:
     """Two pools, one per role. Raises at `check_roles` when a role could see too much."""
 
@@ -61,14 +92,16 @@ class Database:
         self._jobs = jobs
         self._app = _create_engine(url, APP_ROLE, pool_size=pool_size)
         self._system = _create_engine(url, SYSTEM_ROLE, pool_size=2)
-        self._app_sessions = async_sessionmaker(self._app, expire_on_commit=False)
+        self._app_sessions = async_sessionmaker(
+            self._app, expire_on_commit=False, sync_session_class=_TenantSession
+        )
         self._system_sessions = async_sessionmaker(self._system, expire_on_commit=False)
 
     @asynccontextmanager
     async def transaction(self, scope: TenantScope) -> AsyncIterator[AsyncSession]:
         """A transaction that sees the rows of one organization only. Commits at the end."""
         async with self._app_sessions.begin() as session:
-            await session.execute(_SET_ORG, {"org_id": str(scope.org_id)})
+            session.info[_ORG_ID] = scope.org_id
             yield session
         await self._jobs.send_all(take_jobs(session))
 
@@ -82,8 +115,9 @@ class Database:
         async with self._app.connect() as connection:
             driver = _driver_of(await connection.get_raw_connection())
             try:
+                driver.org_id = scope.org_id
                 # One snapshot: what a statement found must be there for the next one.
-                await driver.execute(_BEGIN_READING.format(org=UUID(str(scope.org_id))))
+                await driver.execute(_BEGIN_READING)
                 yield driver
             finally:
                 await _end(driver)
@@ -114,7 +148,10 @@ class Database:
 async def get_driver(session: AsyncSession) -> asyncpg.Connection:
     """Return the asyncpg connection of a session's transaction, which alone can COPY."""
     connection = await session.connection()
-    return _driver_of(await connection.get_raw_connection())
+    driver = _driver_of(await connection.get_raw_connection())
+    if not driver.is_in_transaction():  # SQLAlchemy begins it with its own first statement
+        await session.execute(_NOTHING)
+    return driver
 
 
 async def _end(driver: asyncpg.Connection) -> None:
@@ -128,8 +165,8 @@ async def _end(driver: asyncpg.Connection) -> None:
         raise
 
 
-def _driver_of(connection: PoolProxiedConnection) -> asyncpg.Connection:
-    return cast(asyncpg.Connection, connection.driver_connection)
+def _driver_of(connection: PoolProxiedConnection) -> _Connection:
+    return cast(_Connection, connection.driver_connection)
 
 
 def _create_engine(url: str, role: str, *, pool_size: int) -> AsyncEngine:
@@ -143,6 +180,7 @@ def _create_engine(url: str, role: str, *, pool_size: int) -> AsyncEngine:
         # Parameters are texts, questions and addresses; errors end up in logs.
         hide_parameters=True,
         connect_args={
+            "connection_class": _Connection,
             "timeout": 5,
             # The server's own time-outs don't run while it is frozen.
             "command_timeout": 70 if role == SYSTEM_ROLE else 25,
@@ -162,7 +200,9 @@ def _create_engine(url: str, role: str, *, pool_size: int) -> AsyncEngine:
         connection.run_async(_register_vector_if_installed)
 
     @event.listens_for(engine.sync_engine, "checkout")
-    def _refuse_closed(connection: Any, _record: object, _proxy: object) -> None:
+    def _check_out(connection: Any, _record: object, _proxy: object) -> None:
+        # Of a transaction that had no statement.
+        connection.driver_connection.org_id = None
         # Like pool_pre_ping, without its round trip: asyncpg notices a server that has gone.
         if connection.driver_connection.is_closed():
             raise exc.DisconnectionError("the server closed the connection")

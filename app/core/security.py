@@ -30,6 +30,8 @@ _LEEWAY_S = 30
 _MAX_TOKENS_KNOWN = 1024
 
 MIN_PASSWORD_CHARS, MAX_PASSWORD_CHARS = 8, 256
+# Passlib else loads it with the first password, and fails where two threads do that at once.
+argon2.set_backend()
 # OWASP's argon2id parameters: 19 MiB, two passes. About 40 ms.
 _hasher = argon2.using(type="ID", memory_cost=19456, time_cost=2, parallelism=1)
 _MAX_WAITING_HASHES = 40
@@ -149,7 +151,6 @@ class PasswordHasher:
 
     def __init__(self) -> None:
         self._slots = asyncio.Semaphore(2)
-
         self._waiting = 0
 
     async def hash(self, password: str) -> str:

@@ -143,6 +143,7 @@ async def chat_stream(
     if not _is_kept(body, idempotency_key):
         prepared = await _prepare(body, request, caller, answerer)
         return await _respond_with_stream(prepared, request, timing)
+    runs.refuse_too_many(caller)  # while nothing has begun that nobody would read
     begun = await begin_answer(body, request, caller, answerer, runs, key=idempotency_key)
     run_id = UUID(begun.body["run_id"])
     wait = runs.wait_until_begun(run_id, timing.status_wait_s)

@@ -19,6 +19,7 @@ from uuid import UUID
 import structlog
 from fastapi import APIRouter, Depends, Request, Response, status
 from pydantic import BaseModel, Field
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sse_starlette import EventSourceResponse
 
 from app.chat.events import to_frame
@@ -45,7 +46,7 @@ log = structlog.get_logger(__name__)
 
 router = APIRouter(prefix="/api/v1/chat/runs", tags=["chat"])
 
-_AWAY_S = 10.0
+_AWAY_S, _BUSY_S = 10.0, 2.0
 _AWAY_PING_S = 2.0
 # A native `EventSource` else waits for 3 s and more.
 _RETRY_MS = 1000
@@ -55,7 +56,8 @@ RunsDep = Annotated[RunEngine, Depends(get_runs)]
 StreamTimingDep = Annotated[StreamTiming, Depends(get_stream_timing)]
 LastEventId = Annotated[int | None, Depends(get_last_event_id)]
 Reader = Annotated[
-    StreamCaller | None, Depends(StreamAuthentication(StreamAudience.RUN, resource="run_id"))
+    StreamCaller | None,
+    Depends(StreamAuthentication(StreamAudience.RUN, resource="run_id", recalls=True)),
 ]
 
 
@@ -144,10 +146,11 @@ async def read_run(
         reader = await runs.open(caller.principal, run_id, after=last_event_id)
     except DATABASE_ERRORS as error:
         log.warning("run_not_found_out", error=type(error).__name__)
-        return _wait_for_database(timing)
+        # Whose connections are all in use has some again soon.
+        return _wait_for_database(timing, _BUSY_S if isinstance(error, PoolTimeout) else _AWAY_S)
     if reader is None:
         return Response(status_code=status.HTTP_204_NO_CONTENT)
-    reader.confirm_with(caller.confirm, every_s=timing.confirm_s)
+    reader.confirm_with(caller.confirm, every_s=timing.confirm_s, is_due=caller.is_recalled)
     return EncodedStream(reader, timing, retry_ms=_RETRY_MS)
 
 
@@ -180,6 +183,6 @@ def _without_type(frame: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in frame.items() if name != "type"}
 
 
-def _wait_for_database(timing: StreamTiming) -> Response:
+def _wait_for_database(timing: StreamTiming, seconds: float = _AWAY_S) -> Response:
     timing = replace(timing, drain_s=0.0, ping_s=_AWAY_PING_S)
-    return FrameStream(SilentStream(seconds=_AWAY_S), timing)
+    return FrameStream(SilentStream(seconds=seconds), timing)

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import replace
 from typing import Any
 from uuid import UUID, uuid4
@@ -24,6 +24,7 @@ from app.llm.base import Message, Role
 from app.models.accounts import MemberRole
 from app.models.conversations import RunStatus
 from tests.conftest import ingest_all
+from tests.frames import parse_frames
 from tests.integration.test_streams import Server, listen
 from tests.people import Person, register
 from tests.provider_server import Failure, ProviderServer, Reply
@@ -507,6 +508,67 @@ async def test_a_stream_ends_with_the_sign_in(
     )
 
 
+@asynccontextmanager
+async def busy_database(server: Server) -> AsyncIterator[None]:
+    """All connections that sign-ins are looked at with are in use."""
+    async with AsyncExitStack() as stack:
+        for _ in range(2):
+            session = await stack.enter_async_context(server.resources.db.system_transaction())
+            await session.connection()
+        yield
+
+
+async def age_sign_ins(server: Server, seconds: float) -> None:
+    """Let what is known of all of them be older than it is."""
+    resolver = server.resources.principals
+    while resolver._asking is not None:
+        await asyncio.sleep(0.01)
+    for sign_in, standing in resolver._cache.items():
+        resolver._cache[sign_in] = replace(standing, asked_at=standing.asked_at - seconds)
+
+
+async def test_who_was_known_a_moment_ago_reads_on_while_the_database_is_busy(
+    server: Server, reader: Person, provider: ProviderServer
+) -> None:
+    provider.script(ENDLESS)
+    run = await begin(reader)
+    async with asyncio.timeout(30):
+        async with busy_database(server):
+            await age_sign_ins(server, 6)
+            async with reading(server.client, run) as frames:
+                assert (await anext(frames)).type == "start"
+        # One who was not is told nothing, and may come again.
+        async with busy_database(server):
+            await age_sign_ins(server, 60)
+            response = await server.client.get(run["events_url"])
+            assert (response.status_code, "data: {" in response.text) == (200, True)
+            assert all(frame.type == "ping" for frame in parse_frames(response.text))
+    await cancel(reader, run)
+
+
+async def test_who_was_known_a_moment_ago_and_is_no_more_reads_no_further(
+    server: Server, reader: Person, provider: ProviderServer
+) -> None:
+    provider.script(ENDLESS)
+    run = await begin(reader, detached=True)
+    await server.client.post(
+        "/api/v1/auth/logout", json={"refresh_token": reader.tokens["refresh_token"]}
+    )
+    async with asyncio.timeout(30):
+        async with busy_database(server):
+            await age_sign_ins(server, 6)
+            opening = reading(server.client, run)
+            frames = await opening.__aenter__()
+            assert (await anext(frames)).type == "start"
+        # The default asks every 10 s; this one is asked about as soon as that can be done.
+        last = [frame async for frame in frames][-1]
+        await opening.__aexit__(None, None, None)
+    assert (last.type, last.data["code"]) == ("error", "token_revoked")
+    await server.resources.runs.cancel(
+        Principal(reader.user_id, reader.org_id, MemberRole.OWNER, uuid4()), UUID(run["run_id"])
+    )
+
+
 async def test_one_user_has_so_many_streams_and_no_more(
     server: Server, reader: Person, provider: ProviderServer
 ) -> None:
@@ -528,6 +590,14 @@ async def test_one_user_has_so_many_streams_and_no_more(
         assert response.status_code == 429
         assert response.json()["error"]["code"] == "too_many_streams"
         assert response.headers["retry-after"]
+        # A chat that is kept is not begun for nobody.
+        response = await server.client.post(
+            "/api/v1/chat/stream",
+            json={"messages": [{"content": "And lions?"}], "use_rag": False},
+            headers=reader.headers | {"Idempotency-Key": uuid4().hex},
+        )
+        assert response.json()["error"]["code"] == "too_many_streams"
+        assert len(server.resources.runs._runs) == 1
     finally:
         full.set()
         await asyncio.gather(*holding)

@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID, uuid4
 
 import asyncpg
@@ -148,6 +149,49 @@ async def test_a_pooled_connection_forgets_its_tenant(db: Database) -> None:
     b = await make_tenant(db)
     async with db.transaction(b) as session:
         assert set(await session.scalars(text("SELECT org_id FROM documents"))) == {b.org_id}
+
+
+async def test_a_transaction_without_a_statement_leaves_no_tenant_behind(db: Database) -> None:
+    mine, yours = await make_tenant(db), await make_tenant(db)
+    orgs = "SELECT array_agg(DISTINCT org_id) FROM documents"
+    connections = set()
+    for scope in (mine, yours):
+        async with db.transaction(mine) as session:
+            await session.connection()
+        async with db.reading(scope) as driver:
+            connections.add(driver)
+            assert await driver.fetchval(orgs) == [scope.org_id]
+        async with db.transaction(mine) as session:
+            await session.connection()
+        async with db._app.connect() as connection:
+            assert await connection.scalar(text(orgs)) is None
+    assert len(connections) == 1
+
+
+async def test_the_drivers_own_first_statement_is_in_the_transaction(db: Database) -> None:
+    tenant = await make_tenant(db)
+    with pytest.raises(ZeroDivisionError):
+        async with db.transaction(tenant) as session:
+            driver = await get_driver(session)
+            assert await driver.execute("UPDATE documents SET filename = 'new.txt'") == "UPDATE 1"
+            raise ZeroDivisionError
+    async with db.transaction(tenant) as session:
+        assert await session.scalar(text("SELECT filename FROM documents")) == "f.txt"
+
+
+async def test_a_transaction_that_does_not_begin_takes_its_connection_with_it(
+    db: Database,
+) -> None:
+    tenant = await make_tenant(db)
+    async with db._app.connect() as connection:
+        driver: Any = (await connection.get_raw_connection()).driver_connection
+        driver.org_id = tenant.org_id
+        with pytest.raises(asyncpg.DivisionByZeroError):
+            await driver.execute("BEGIN; SELECT 1 / 0;")
+        assert driver.is_closed()
+        await connection.invalidate()
+    async with db.transaction(tenant) as session:
+        assert await count(session, "documents") == 1
 
 
 async def test_a_reading_sees_one_tenant_and_writes_nothing(db: Database) -> None:

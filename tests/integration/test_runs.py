@@ -526,7 +526,9 @@ async def test_a_deleted_conversation_stops_its_run(
             )
         await provider.wait_until(lambda: provider.aborts == aborts + 1)
         rest = await rest_of(frames)
-    assert "done" not in [frame.type for frame in rest]
+    assert [frame.type for frame in rest[-2:]] == ["error", "done"]
+    assert rest[-2].data["code"] == "conversation_deleted"
+    assert rest[-1].data["status"] == "failed"
     assert (await server.client.get(run["events_url"])).status_code == 404
 
 

@@ -10,13 +10,13 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.accounts.principal import Principal
-from app.chat.events import Citation, Done, Event, Failure, SourceInfo, Start, Token
+from app.chat.events import Citation, Done, Event, Failure, SourceInfo, Start, Token, to_frame
 from app.chat.run_frames import rebuild
 from app.chat.run_log import FrameLog, RunLog, to_line
 from app.chat.run_reader import RunReader
 from app.chat.run_tails import Tail, fill
 from app.core.errors import NotAuthenticated
-from app.core.sse import encode_frame, line_of
+from app.core.sse import encode_frame, line_of, to_json_line
 from app.llm.base import Usage
 from app.models.accounts import MemberRole
 from app.models.conversations import MAX_EVENTS, RunStatus
@@ -276,12 +276,61 @@ async def test_the_right_to_read_is_asked_for_again() -> None:
     assert asked == 3
 
 
+async def test_no_frame_waits_for_the_right_to_read_on() -> None:
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def confirm() -> None:
+        asked.set()
+        await answered.wait()
+        raise NotAuthenticated("Revoked.", code="token_revoked")
+
+    log = FrameLog()
+    reader = RunReader(log, 0, on_close=lambda _: None)
+    reader.confirm_with(confirm, every_s=60, is_due=True)
+    async with asyncio.timeout(10):
+        await asked.wait()
+        log.append(1, b"{}")
+        assert await reader.take(60.0) == b"id: 1\ndata: {}\n\n"
+        taking = asyncio.create_task(reader.take(60.0))
+        answered.set()
+        assert b"token_revoked" in (await taking or b"")
+        assert await reader.take(60.0) is None
+
+
+async def test_who_cannot_be_asked_about_for_an_unknown_reason_reads_no_more() -> None:
+    async def confirm() -> None:
+        raise LookupError
+
+    reader = RunReader(FrameLog(), 0, on_close=lambda _: None)
+    reader.confirm_with(confirm, every_s=60, is_due=True)
+    async with asyncio.timeout(10):
+        assert await reader.take(60.0) is None
+
+
+async def test_a_closed_reader_is_confirmed_no_more() -> None:
+    async def confirm() -> None:
+        raise AssertionError
+
+    reader = RunReader(FrameLog(), 0, on_close=lambda _: None)
+    reader.confirm_with(confirm, every_s=60)
+    reader.close()
+    assert reader._confirming is not None
+    await asyncio.wait([reader._confirming], timeout=10)
+    assert reader._confirming.cancelled()
+
+
 def test_frames_and_lines_are_each_others_inverse() -> None:
     event: Event = Token('a "quoted"\nline\u2028', 0)
     line = to_line(event)
     assert line.count(b"\n") == 0
     assert line_of(encode_frame(17, line)) == line
     assert encode_frame(17, line) == b"id: 17\ndata: " + line + b"\n\n"
+
+
+@pytest.mark.parametrize("text", ["", "Zoë \u2028\u2029", "\x00\x1f\x7f", "🌀\ud800", 'a"b\\c\n</'])
+def test_the_line_of_a_token_is_the_one_of_its_frame(text: str) -> None:
+    event = Token(text, 12)
+    assert to_line(event) == to_json_line(to_frame(event)).encode()
 
 
 # Logs of other processes' runs

@@ -5,6 +5,8 @@ import base64
 import hashlib
 import hmac
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -173,6 +175,23 @@ async def test_passwords_are_argon2id_and_verify() -> None:
     assert not await hasher.verify("correct horse battery", None)
     assert not await hasher.verify("x" * 100_000, password_hash)
     assert not await hasher.verify("", password_hash)
+
+
+# Each caller has looked `hash` up before any of them has run, as it is when two come at once.
+_FIRST_PASSWORDS = """
+from concurrent.futures import ThreadPoolExecutor
+from app.core.security import _hasher
+
+hashers = [_hasher.hash for _ in range(8)]
+with ThreadPoolExecutor(8) as threads:
+    print(len(set(threads.map(lambda hash: hash("correct horse"), hashers))))
+"""
+
+
+def test_the_first_passwords_after_a_start_may_come_at_once() -> None:
+    first = [sys.executable, "-c", _FIRST_PASSWORDS]
+    done = subprocess.run(first, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.stdout, done.returncode) == ("8\n", 0), done.stderr[-500:]
 
 
 def test_composed_and_decomposed_passwords_are_the_same() -> None:
