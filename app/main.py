@@ -100,7 +100,10 @@ async def _warm_up(resources: Resources) -> None:
         log.warning("live_space_unknown", error=type(error).__name__)
         embedder = None
     await resources.models.warm_up(embedder.provider if embedder else None)
-    # What is there now stays; looking through it stops the process for a third of a second.
+    # What is there now stays; looking through it stops the process for a third of a second. So do a
+    # thousand answers in the making, at the usual thresholds every few seconds: reference counts
+    # free nearly all of what they leave, and the collector looks at the young mostly.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 10, 1_000)
     log.info("models_ready")
