@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -14,7 +15,7 @@ from prometheus_client import (
     start_http_server,
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
 REQUESTS = Counter("footnote_http_requests_total", "HTTP requests", ["method", "route", "status"])
@@ -73,12 +74,25 @@ QUEUED_DOCUMENTS = Gauge(
 def open_registry() -> CollectorRegistry:
     """Return this process's metrics, or those of all that share PROMETHEUS_MULTIPROC_DIR."""
     counted = REGISTRY
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+    if folder := os.environ.get("PROMETHEUS_MULTIPROC_DIR"):
+        _forget_dead_processes(Path(folder))
         counted = CollectorRegistry()
         MultiProcessCollector(counted)  # type: ignore[no-untyped-call]  # the library has no types
     registry = CollectorRegistry()
     registry.register(_WithHitRatio(counted))
     return registry
+
+
+def _forget_dead_processes(folder: Path) -> None:
+    """Drop the gauges of processes that were killed: nobody said that these ended."""
+    for path in folder.glob("gauge_live*_*.db"):
+        pid = int(path.stem.rpartition("_")[2])
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            mark_process_dead(pid)  # type: ignore[no-untyped-call]  # the library has no types
+        except PermissionError:
+            pass
 
 
 class _WithHitRatio(Collector):

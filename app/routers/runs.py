@@ -112,6 +112,7 @@ async def create_run(
         body, request, caller, answerer, runs, key=idempotency_key, is_detached=body.detached
     )
     run_id = UUID(answer.body["run_id"])
+    state = await runs.get(caller, run_id) if answer.is_replayed else None
     issued = await resources.principals.issue_stream_token(
         caller, StreamScope(StreamAudience.RUN, run_id)
     )
@@ -120,7 +121,8 @@ async def create_run(
     if answer.is_replayed:
         response.headers["Idempotency-Replayed"] = "true"
     events_url = f"{path}/events?token={issued.token}"
-    return RunCreated(**answer.body, events_url=events_url, expires_at=issued.expires_at)
+    now = {} if state is None else {"status": state.status.value}
+    return RunCreated(**answer.body | now, events_url=events_url, expires_at=issued.expires_at)
 
 
 @router.get("/{run_id}")

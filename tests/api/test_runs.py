@@ -257,6 +257,7 @@ async def test_twenty_posts_with_one_key_are_one_run(
     answers = await asyncio.gather(*(read(server.client, run) for run in runs[::4]))
     assert {check_run(frames) for frames in answers} == {ANSWER}
     assert len([call for call in provider.calls[calls:] if "chat" in call.path]) == 1
+    assert (await begin(reader, headers=key))["status"] == "completed"
     other = {"messages": [{"content": "Something else?"}]}
     response = await reader.client.post(RUNS, json=other, headers=reader.headers | key)
     assert response.status_code == 422
