@@ -14,8 +14,8 @@ from app.chat.events import Citation, Done, Failure, Start, Token
 from app.chat.pipeline import Admitted, Answer, Answerer, AnswerIds
 from app.chat.recording import BegunRun, RunRecord, end_run
 from app.chat.run_log import RunLog
-from app.chat.run_rows import DATABASE_ERRORS, RunKey
-from app.core.db import Database
+from app.chat.run_rows import RunKey
+from app.core.db import DATABASE_ERRORS, Database
 from app.core.errors import AppError, ProviderError, RateLimited, Unavailable
 from app.llm.base import FinishReason, Usage
 from app.models.conversations import RunStatus

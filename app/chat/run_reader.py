@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from app.chat.run_log import FrameLog, resolve
-from app.chat.run_rows import DATABASE_ERRORS
+from app.core.db import DATABASE_ERRORS
 from app.core.errors import NotAuthenticated
 from app.core.sse import Alarm, encode_error
 

@@ -8,19 +8,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import asyncpg
 from sqlalchemy import BindParameter, TextClause, bindparam, text
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.types import Boolean, Text, TypeEngine, Uuid
 
 from app.accounts.principal import Principal
 from app.chat.recording import LEASE_S
 from app.core.db import Database
 from app.models.conversations import RunStatus
-
-# What the database raises while it is away, and what it should never raise.
-DATABASE_ERRORS = (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
 
 # An organization and a run.
 RunKey = tuple[UUID, UUID]

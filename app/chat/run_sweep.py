@@ -15,9 +15,9 @@ from app.accounts.principal import Principal
 from app.chat.events import Done, Failure
 from app.chat.recording import RunRecord, RunView, end_run, load_run
 from app.chat.run_frames import Heard, rebuild
-from app.chat.run_rows import DATABASE_ERRORS, LostRun, RunRows
+from app.chat.run_rows import LostRun, RunRows
 from app.chat.run_store import read_lines
-from app.core.db import Database
+from app.core.db import DATABASE_ERRORS, Database
 from app.core.errors import NotFound
 from app.core.metrics import RUNS
 from app.core.periodic import run_periodically

@@ -19,9 +19,9 @@ from app.chat.recording import events_of, load_run
 from app.chat.run_frames import DONE, SNAPSHOT
 from app.chat.run_log import FrameLog, to_line
 from app.chat.run_making import DELETED
-from app.chat.run_rows import DATABASE_ERRORS, RunKey, RunRows
+from app.chat.run_rows import RunKey, RunRows
 from app.chat.run_store import parse_entry, stream_key
-from app.core.db import Database
+from app.core.db import DATABASE_ERRORS, Database
 from app.core.errors import NotFound
 from app.core.redis import REDIS_ERRORS
 from app.llm.base import Usage

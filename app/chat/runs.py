@@ -23,11 +23,11 @@ from app.chat.run_frames import Heard, rebuild
 from app.chat.run_log import FrameLog, RunLog
 from app.chat.run_making import LocalRun, RunMaker, Stop
 from app.chat.run_reader import RunReader
-from app.chat.run_rows import DATABASE_ERRORS, RunNews, RunRows, Touch
+from app.chat.run_rows import RunNews, RunRows, Touch
 from app.chat.run_state import RunState, ended_state, local_state, running_state
 from app.chat.run_store import RunStore, read_lines
 from app.chat.run_tails import RunTails, Tail, fill, start_apart
-from app.core.db import Database
+from app.core.db import DATABASE_ERRORS, Database
 from app.core.errors import NotFound, RateLimited, Unavailable
 from app.core.metrics import RUN_STREAMS, RUNS
 from app.core.redis import REDIS_ERRORS

@@ -24,6 +24,9 @@ from sqlalchemy.types import UserDefinedType
 
 from app.core.jobs import JobSender, take_jobs
 
+# What the database raises while it is away, and what it should never raise.
+DATABASE_ERRORS = (exc.SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError)
+
 APP_ROLE = "footnote_app"
 SYSTEM_ROLE = "footnote_system"
 _BEGIN = "BEGIN"

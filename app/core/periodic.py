@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 
-import asyncpg
 import structlog
-from sqlalchemy.exc import SQLAlchemyError
+
+from app.core.db import DATABASE_ERRORS
 
 log = structlog.get_logger(__name__)
 
@@ -21,7 +21,7 @@ async def run_periodically(
     while True:
         try:
             await work()
-        except (SQLAlchemyError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except DATABASE_ERRORS as error:
             log.warning(f"{name}_failed", error=type(error).__name__)
         except Exception:  # the next round may go well, and without it nothing would
             log.exception(f"{name}_failed")

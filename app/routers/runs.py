@@ -24,9 +24,9 @@ from sse_starlette import EventSourceResponse
 
 from app.chat.events import to_frame
 from app.chat.pipeline import Answerer
-from app.chat.run_rows import DATABASE_ERRORS
 from app.chat.run_state import RunState
 from app.chat.runs import RunEngine
+from app.core.db import DATABASE_ERRORS
 from app.core.sse import EncodedStream, FrameStream, StreamTiming
 from app.core.stream_tokens import StreamAudience, StreamScope
 from app.dependencies import (
