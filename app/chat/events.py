@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 from uuid import UUID
 
+from app.core.errors import AppError
 from app.llm.base import Usage
 from app.models.conversations import RunStatus
 
@@ -98,6 +99,10 @@ class Failure:
     code: str
     message: str
     is_retryable: bool
+
+    @classmethod
+    def of(cls, error: AppError) -> Self:
+        return cls(error.code, error.message, error.is_retryable)
 
 
 @dataclass(frozen=True, slots=True)

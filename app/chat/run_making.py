@@ -16,7 +16,7 @@ from app.chat.recording import BegunRun, RunRecord, end_run
 from app.chat.run_log import RunLog
 from app.chat.run_rows import RunKey
 from app.core.db import DATABASE_ERRORS, Database
-from app.core.errors import AppError, ProviderError, RateLimited, Unavailable
+from app.core.errors import AppError, Unavailable
 from app.llm.base import FinishReason, Usage
 from app.models.conversations import RunStatus
 
@@ -104,19 +104,16 @@ class RunMaker:
             if run.stop is not None:  # a provider may call its cancellation a failure
                 return _conclude_stopped(run, run.stop)
             run.error = error
-            is_retryable = error.status >= 500 or isinstance(error, RateLimited)
-            if isinstance(error, ProviderError):
-                is_retryable = error.is_retryable
             log.warning("run_failed", code=error.code)
-            return _fail(run, Failure(error.code, error.message, is_retryable))
+            return _fail(run, Failure.of(error))
         except DATABASE_ERRORS as error:
             log.warning("run_failed", error=type(error).__name__)
             run.error = Unavailable("The database is not available.", code="database_unavailable")
-            return _fail(run, Failure(run.error.code, run.error.message, is_retryable=True))
+            return _fail(run, Failure.of(run.error))
         except Exception:
             log.exception("run_failed")
             run.error = AppError("Something went wrong on our side.")
-            return _fail(run, Failure(run.error.code, run.error.message, is_retryable=True))
+            return _fail(run, Failure.of(run.error))
         else:
             return None, done
         finally:
@@ -173,7 +170,7 @@ def _conclude_stopped(run: LocalRun, stop: Stop) -> Ending | None:
     if stop is Stop.CANCELLED:
         return None, _conclude(run, RunStatus.CANCELLED, "cancelled")
     run.error = Unavailable("The server is restarting.", code="shutting_down")
-    return _fail(run, Failure(run.error.code, run.error.message, is_retryable=True))
+    return _fail(run, Failure.of(run.error))
 
 
 async def _record(run: LocalRun, failure: Failure | None, done: Done) -> RunRecord:

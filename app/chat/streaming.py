@@ -8,7 +8,7 @@ import structlog
 
 from app.chat.events import Failure, Start, to_frame
 from app.chat.pipeline import Answer
-from app.core.errors import AppError, ProviderError, Unavailable
+from app.core.errors import AppError, Unavailable
 from app.core.sse import Frame
 from app.models.conversations import RunStatus
 
@@ -93,5 +93,4 @@ def to_failure(error: Exception) -> Failure:
         log.error("stream_failed", exc_info=error)
         return Failure("internal_error", "Something went wrong.", is_retryable=True)
     log.warning("stream_failed", code=error.code)
-    is_retryable = not isinstance(error, ProviderError) or error.is_retryable
-    return Failure(error.code, error.message, is_retryable)
+    return Failure.of(error)

@@ -53,6 +53,11 @@ class AppError(Exception):
         self.retry_after_s = retry_after_s
         self.details = details
 
+    @property
+    def is_retryable(self) -> bool:
+        """Whether the same request may go well later."""
+        return self.status == 429 or self.status >= 500
+
 
 class InvalidRequest(AppError):
     status, code, type = 400, "invalid_request", "invalid_request_error"
