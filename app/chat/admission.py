@@ -32,7 +32,7 @@ _COMING = """
     FROM documents d
     WHERE d.org_id = $1 AND d.status IN ('queued', 'processing') AND d.generation = 0
       AND d.deleted_at IS NULL AND (d.expires_at IS NULL OR d.expires_at > now()) {condition}
-    ORDER BY d.id LIMIT 50
+    ORDER BY d.id LIMIT {limit}
 """
 _MAY_GET_READY = frozenset({DocumentStatus.QUEUED, DocumentStatus.PROCESSING})
 
@@ -80,7 +80,7 @@ async def find_unready(
             raise NotFound("There is no such document.", param="document_ids")
         return tuple(_to_unready(row) for row in rows if not row["is_ready"])
     condition = compile_documents(wanted, first_parameter=2)
-    sql = _COMING.format(condition=f"AND {condition.sql}" if condition else "")
+    sql = _COMING.format(condition=f"AND {condition.sql}" if condition else "", limit=_MAX_LISTED)
     rows = await driver.fetch(sql, scope.org_id, *(condition.values if condition else ()))
     return tuple(map(_to_unready, rows))
 

@@ -5,7 +5,7 @@ import hashlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 from uuid import UUID
@@ -95,7 +95,10 @@ class AnswerIds:
 
 @dataclass(frozen=True, slots=True)
 class Admitted:
-    """A question that may be answered: what could be refused has been looked at."""
+    """A question that may be answered: what could be refused has been looked at.
+
+    `outline` is None where the history has become another since.
+    """
 
     question: Question
     provider: LLMProvider
@@ -103,6 +106,13 @@ class Admitted:
     policy: Policy
     unready: tuple[UnreadyDocument, ...]
     started: float
+    outline: Outline | None = None
+
+    def behind(self, messages: tuple[Message, ...]) -> "Admitted":
+        """Return the question as the last of these messages."""
+        if messages == self.question.messages:
+            return self
+        return replace(self, question=replace(self.question, messages=messages), outline=None)
 
     @property
     def model_id(self) -> str:
@@ -161,8 +171,7 @@ class Answerer:
             )
             unready = ()
         admitted = Admitted(question, provider, model, policy, unready, started)
-        await _outline(admitted)
-        return admitted
+        return replace(admitted, outline=await _outline(admitted))
 
     async def prepare(
         self, scope: TenantScope, admitted: Admitted, ids: AnswerIds | None = None
@@ -173,7 +182,7 @@ class Answerer:
         found = await self._retrieve(scope, admitted) if question.use_rag else None
         retrieval_s = time.monotonic() - began
         assembled = await assemble(
-            await _outline(admitted),
+            admitted.outline or await _outline(admitted),
             found.chunks if found else (),
             sources_max_tokens=(
                 EXTRACTIVE_MAX_TOKENS if admitted.is_extractive else SOURCES_MAX_TOKENS

@@ -165,8 +165,7 @@ async def _begin(
 
         answer = await answer_once(session, caller, key, request_hash=_hash(body), act=act)
     for run in begun:
-        question = replace(admitted.question, messages=run.messages)
-        runs.start(caller, run, replace(admitted, question=question), is_detached=is_detached)
+        runs.start(caller, run, admitted.behind(run.messages), is_detached=is_detached)
     return answer
 
 
