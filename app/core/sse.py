@@ -5,8 +5,8 @@ import json
 import signal
 import time
 from collections.abc import AsyncGenerator, Callable, Mapping
-from contextlib import aclosing
-from dataclasses import dataclass
+from contextlib import aclosing, suppress
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import anyio
@@ -22,6 +22,7 @@ _HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"
 _CLOSE_TIMEOUT_S = 5.0
 # Between the interruption of a stream and its end by force, for the last frames.
 _FAREWELL_S = 1.0
+AWAY_S, _AWAY_PING_S = 10.0, 2.0
 
 Frame = Mapping[str, Any]
 
@@ -260,6 +261,37 @@ def is_server_stopping() -> bool:
 
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode
+
+
+class SilentStream:
+    """A stream that says nothing for a while and ends.
+
+    For a reader who comes while the database is away: an `EventSource` gives up for good on any
+    status but 200, and comes again after a stream that ended.
+    """
+
+    def __init__(self, *, seconds: float) -> None:
+        self._seconds = seconds
+        self._is_interrupted = asyncio.Event()
+
+    async def frames(self) -> AsyncGenerator[Frame]:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._seconds):
+                await self._is_interrupted.wait()
+        return
+        yield
+
+    def interrupt(self) -> None:
+        self._is_interrupted.set()
+
+    async def aclose(self) -> None:
+        """It holds nothing."""
+
+
+def wait_for_database(timing: StreamTiming, *, seconds: float = AWAY_S) -> FrameStream:
+    """Return the stream of a reader of whom nothing can be known now, and who comes again."""
+    timing = replace(timing, drain_s=0.0, ping_s=_AWAY_PING_S)
+    return FrameStream(SilentStream(seconds=seconds), timing)
 
 
 def to_json_line(frame: Frame) -> str:

@@ -1,9 +1,7 @@
 """What a watch hears as a stream of frames, which ends with the document or the credential."""
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import suppress
 
 import structlog
 from sqlalchemy.exc import SQLAlchemyError
@@ -78,31 +76,6 @@ class ProgressStream:
             # As long as the database is away there is nothing to tell either.
             log.info("stream_not_confirmed", error=type(error).__name__)
         return None
-
-
-class SilentStream:
-    """A stream that says nothing for a while and ends.
-
-    For a reader who comes while the database is away: an `EventSource` gives up for good on any
-    status but 200, and comes again after a stream that ended.
-    """
-
-    def __init__(self, *, seconds: float) -> None:
-        self._seconds = seconds
-        self._is_interrupted = asyncio.Event()
-
-    async def frames(self) -> AsyncGenerator[Frame]:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(self._seconds):
-                await self._is_interrupted.wait()
-        return
-        yield
-
-    def interrupt(self) -> None:
-        self._is_interrupted.set()
-
-    async def aclose(self) -> None:
-        """It holds nothing."""
 
 
 def _final_status(frame: Frame) -> str | None:

@@ -26,7 +26,7 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.exc import SQLAlchemyError
 from sse_starlette import EventSourceResponse
 
-from app.core.sse import FrameStream, StreamTiming
+from app.core.sse import FrameStream, StreamTiming, wait_for_database
 from app.core.stream_tokens import StreamAudience, StreamScope
 from app.dependencies import (
     Caller,
@@ -37,7 +37,7 @@ from app.dependencies import (
     get_stream_timing,
 )
 from app.documents.library import get_document
-from app.documents.progress_stream import ProgressStream, SilentStream
+from app.documents.progress_stream import ProgressStream
 from app.models.documents import DocumentStatus
 from app.resources import Resources
 
@@ -45,8 +45,6 @@ log = structlog.get_logger(__name__)
 
 router = APIRouter(prefix="/api/v1/documents", tags=["documents"])
 
-_AWAY_S = 10.0
-_AWAY_PING_S = 2.0
 
 LastEventId = Annotated[int | None, Depends(get_last_event_id)]
 StreamTimingDep = Annotated[StreamTiming, Depends(get_stream_timing)]
@@ -94,7 +92,7 @@ async def watch_documents(
 ) -> Response:
     """Progress of all documents as frames; does not end."""
     if caller is None:
-        return _wait_for_database(timing)
+        return wait_for_database(timing)
     return _watch(caller, None, resources, timing, last_event_id)
 
 
@@ -108,13 +106,13 @@ async def watch_document(
 ) -> Response:
     """Progress of one document as frames; at last `{"done": true}`."""
     if caller is None:
-        return _wait_for_database(timing)
+        return wait_for_database(timing)
     try:
         async with resources.db.transaction(caller.principal) as session:
             document = await get_document(session, caller.principal.org_id, document_id)
     except (SQLAlchemyError, OSError) as error:
         log.warning("document_not_found_out", error=type(error).__name__)
-        return _wait_for_database(timing)
+        return wait_for_database(timing)
     has_ended = document.status in (DocumentStatus.READY, DocumentStatus.FAILED)
     if has_ended and last_event_id is not None:
         return Response(status_code=status.HTTP_204_NO_CONTENT)
@@ -136,8 +134,3 @@ def _watch(
     stream = ProgressStream(resources.progress, watch, caller.confirm, confirm_s=timing.confirm_s)
     # No answer is lost by an end at once.
     return FrameStream(stream, replace(timing, drain_s=0.0), after=last_event_id or 0)
-
-
-def _wait_for_database(timing: StreamTiming) -> Response:
-    timing = replace(timing, drain_s=0.0, ping_s=_AWAY_PING_S)
-    return FrameStream(SilentStream(seconds=_AWAY_S), timing)

@@ -11,7 +11,6 @@ reader must know:
 - An answer that nobody reads or asks for is cancelled after a minute, unless it is `detached`.
 """
 
-from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
@@ -27,7 +26,7 @@ from app.chat.pipeline import Answerer
 from app.chat.run_state import RunState
 from app.chat.runs import RunEngine
 from app.core.db import DATABASE_ERRORS
-from app.core.sse import EncodedStream, FrameStream, StreamTiming
+from app.core.sse import EncodedStream, StreamTiming, wait_for_database
 from app.core.stream_tokens import StreamAudience, StreamScope
 from app.dependencies import (
     Caller,
@@ -39,15 +38,13 @@ from app.dependencies import (
     get_runs,
     get_stream_timing,
 )
-from app.documents.progress_stream import SilentStream
 from app.routers.chat_requests import ChatRequest, IdempotencyKeyHeader, begin_answer
 
 log = structlog.get_logger(__name__)
 
 router = APIRouter(prefix="/api/v1/chat/runs", tags=["chat"])
 
-_AWAY_S, _BUSY_S = 10.0, 2.0
-_AWAY_PING_S = 2.0
+_BUSY_S = 2.0
 # A native `EventSource` else waits for 3 s and more.
 _RETRY_MS = 1000
 
@@ -143,13 +140,17 @@ async def read_run(
 ) -> Response:
     """The answer as frames, from where the reader left."""
     if caller is None:
-        return _wait_for_database(timing)
+        return wait_for_database(timing)
     try:
         reader = await runs.open(caller.principal, run_id, after=last_event_id)
     except DATABASE_ERRORS as error:
         log.warning("run_not_found_out", error=type(error).__name__)
         # Whose connections are all in use has some again soon.
-        return _wait_for_database(timing, _BUSY_S if isinstance(error, PoolTimeout) else _AWAY_S)
+        return (
+            wait_for_database(timing, seconds=_BUSY_S)
+            if isinstance(error, PoolTimeout)
+            else wait_for_database(timing)
+        )
     if reader is None:
         return Response(status_code=status.HTTP_204_NO_CONTENT)
     reader.confirm_with(caller.confirm, every_s=timing.confirm_s, is_due=caller.is_recalled)
@@ -183,8 +184,3 @@ _END_FIELDS = (
 
 def _without_type(frame: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in frame.items() if name != "type"}
-
-
-def _wait_for_database(timing: StreamTiming, seconds: float = _AWAY_S) -> Response:
-    timing = replace(timing, drain_s=0.0, ping_s=_AWAY_PING_S)
-    return FrameStream(SilentStream(seconds=seconds), timing)
