@@ -1,15 +1,32 @@
 """Sign-ins: families of refresh tokens. Each is used once; using one twice ends the family."""
 
+import base64
+import hmac
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import func, select, update
+from sqlalchemy import ColumnElement, ScalarResult, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core.errors import NotFound
 from app.core.ids import new_id
 from app.core.security import hash_opaque_token, new_opaque_token
 from app.models.accounts import RefreshToken, User
+
+MAX_LISTED = 100
+# An access token of an ended sign-in counts as long as nothing says that this ended: up to a day.
+_KEPT_EXPIRED = timedelta(days=1)
+_MAX_DELETED = 10_000
+# How many tokens back one within its grace may be: each costs a query.
+_MAX_LATE = 16
+_SUCCESSOR_LABEL = b"footnote refresh token 1\0"
+# The one token of each family that can still be used.
+_IS_LIVE = (
+    RefreshToken.used_at.is_(None),
+    RefreshToken.revoked_at.is_(None),
+    RefreshToken.expires_at > func.now(),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,21 +39,50 @@ class Rotation:
     token: str
 
 
+@dataclass(frozen=True, slots=True)
+class ActiveSignIn:
+    """A family that has not ended. `client` is untrusted text, empty where it is not known.
+
+    `last_used_at`: when it last gave an access token.
+    """
+
+    id: UUID
+    client: str
+    created_at: datetime
+    last_used_at: datetime
+    expires_at: datetime
+
+
 async def start(
-    session: AsyncSession, *, org_id: UUID, user_id: UUID, lifetime_days: int
+    session: AsyncSession, *, org_id: UUID, user_id: UUID, lifetime_days: int, client: str
 ) -> tuple[UUID, str]:
     """Begin a family. Returns its id and its first token, which is shown only here."""
     family_id = new_id()
-    token = _add(session, org_id, user_id, family_id, lifetime_days)
+    token = new_opaque_token()
+    session.add(
+        RefreshToken(
+            id=new_id(),
+            org_id=org_id,
+            user_id=user_id,
+            family_id=family_id,
+            token_hash=hash_opaque_token(token),
+            expires_at=_expiry(lifetime_days),
+            client=client,
+        )
+    )
     await session.flush()
     return family_id, token
 
 
-async def rotate(session: AsyncSession, token: str, *, lifetime_days: int) -> Rotation | None:
+async def rotate(
+    session: AsyncSession, token: str, *, key: str, lifetime_days: int, grace_s: float = 0
+) -> Rotation | None:
     """Use a token up and return its successor; None when it is unknown, expired, used or revoked.
 
     A used token that comes again was stolen by one of the two: the whole family is revoked, and
-    the caller must commit that before it answers.
+    the caller must commit that before it answers. Within `grace_s` of its use it gives the same
+    successor once more, as long as nobody used that: the tabs of a browser share one token. So
+    there is never a second line of tokens, and a thief's use of one still shows with the next.
     """
     token_hash = hash_opaque_token(token)
     await _lock_owner(session, token_hash)
@@ -44,37 +90,84 @@ async def rotate(session: AsyncSession, token: str, *, lifetime_days: int) -> Ro
     used = (
         await session.execute(
             update(RefreshToken)
-            .where(
-                RefreshToken.token_hash == token_hash,
-                RefreshToken.used_at.is_(None),
-                RefreshToken.revoked_at.is_(None),
-                RefreshToken.expires_at > func.now(),
-            )
+            .where(RefreshToken.token_hash == token_hash, *_IS_LIVE)
             .values(used_at=func.now())
-            .returning(RefreshToken.user_id, RefreshToken.org_id, RefreshToken.family_id)
+            .returning(RefreshToken)
         )
-    ).one_or_none()
+    ).scalar_one_or_none()
     if used is not None:
-        successor = _add(session, used.org_id, used.user_id, used.family_id, lifetime_days)
-        await session.flush()
-        return Rotation(used.user_id, used.org_id, used.family_id, successor)
-    await _revoke_family_of(session, token_hash, only_if_used=True)
-    return None
+        return await _succeed(session, used, _successor_of(token, key), lifetime_days)
+    repeated = await _find_successor(session, token, key=key, grace_s=grace_s)
+    if repeated is None:
+        is_used = (RefreshToken.token_hash == token_hash, RefreshToken.used_at.is_not(None))
+        await _revoke(session, _in_family_of(*is_used))
+    return repeated
+
+
+async def list_active(session: AsyncSession, user_id: UUID) -> list[ActiveSignIn]:
+    """Return the 100 of a user that were used last, the newest use first."""
+    rows: ScalarResult[RefreshToken] = await session.scalars(
+        select(RefreshToken)
+        .where(RefreshToken.user_id == user_id, *_IS_LIVE)
+        .order_by(RefreshToken.created_at.desc(), RefreshToken.id.desc())
+        .limit(MAX_LISTED)
+    )
+    return [
+        ActiveSignIn(
+            id=row.family_id,
+            client=row.client,
+            created_at=row.signed_in_at,
+            last_used_at=row.created_at,
+            expires_at=row.expires_at,
+        )
+        for row in rows
+    ]
 
 
 async def end(session: AsyncSession, token: str) -> None:
     """Revoke the family of a token; an unknown token is fine."""
     token_hash = hash_opaque_token(token)
     await _lock_owner(session, token_hash)
-    await _revoke_family_of(session, token_hash, only_if_used=False)
+    await _revoke(session, _in_family_of(RefreshToken.token_hash == token_hash))
+
+
+async def end_one(session: AsyncSession, user_id: UUID, family_id: UUID) -> None:
+    """Revoke one family of a user. Raises NotFound, also for one that has ended."""
+    await _lock_user(session, user_id)
+    family = (RefreshToken.user_id == user_id, RefreshToken.family_id == family_id)
+    if not await session.scalar(select(func.count()).where(*family, *_IS_LIVE)):
+        raise NotFound("There is no such sign-in.")
+    await _revoke(session, *family)
+
+
+async def end_others(session: AsyncSession, user_id: UUID, family_id: UUID) -> int:
+    """Revoke a user's families but this one. Returns how many had not ended."""
+    await _lock_user(session, user_id)
+    others = (RefreshToken.user_id == user_id, RefreshToken.family_id != family_id)
+    ended = await session.scalar(select(func.count()).where(*others, *_IS_LIVE))
+    await _revoke(session, *others)
+    return ended or 0
 
 
 async def end_all(session: AsyncSession, user_id: UUID) -> None:
-    await session.execute(
-        update(RefreshToken)
-        .where(RefreshToken.user_id == user_id, RefreshToken.revoked_at.is_(None))
-        .values(revoked_at=func.now())
+    await _revoke(session, RefreshToken.user_id == user_id)
+
+
+async def delete_expired(session: AsyncSession) -> int:
+    """Delete tokens that expired more than a day ago, 10,000 at most. Returns how many.
+
+    Any number of processes may be at it.
+    """
+    expired = (
+        select(RefreshToken.id)
+        .where(RefreshToken.expires_at < func.now() - _KEPT_EXPIRED)
+        .limit(_MAX_DELETED)
+        .with_for_update(skip_locked=True)
     )
+    deleted = await session.scalars(
+        delete(RefreshToken).where(RefreshToken.id.in_(expired)).returning(RefreshToken.id)
+    )
+    return len(deleted.all())
 
 
 async def _lock_owner(session: AsyncSession, token_hash: bytes) -> None:
@@ -88,32 +181,80 @@ async def _lock_owner(session: AsyncSession, token_hash: bytes) -> None:
     )
 
 
-def _add(
-    session: AsyncSession, org_id: UUID, user_id: UUID, family_id: UUID, lifetime_days: int
-) -> str:
-    token = new_opaque_token()
+async def _lock_user(session: AsyncSession, user_id: UUID) -> None:
+    """As `_lock_owner`."""
+    await session.execute(select(User.id).where(User.id == user_id).with_for_update())
+
+
+async def _succeed(
+    session: AsyncSession, used: RefreshToken, token: str, lifetime_days: int
+) -> Rotation:
     session.add(
         RefreshToken(
             id=new_id(),
-            org_id=org_id,
-            user_id=user_id,
-            family_id=family_id,
+            org_id=used.org_id,
+            user_id=used.user_id,
+            family_id=used.family_id,
             token_hash=hash_opaque_token(token),
-            expires_at=datetime.now(UTC) + timedelta(days=lifetime_days),
+            expires_at=_expiry(lifetime_days),
+            client=used.client,
+            signed_in_at=used.signed_in_at,
         )
     )
-    return token
+    await session.flush()
+    return Rotation(used.user_id, used.org_id, used.family_id, token)
 
 
-async def _revoke_family_of(
-    session: AsyncSession, token_hash: bytes, *, only_if_used: bool
-) -> None:
-    families = select(RefreshToken.family_id).where(RefreshToken.token_hash == token_hash)
-    if only_if_used:
-        families = families.where(RefreshToken.used_at.is_not(None))
+async def _find_successor(
+    session: AsyncSession, token: str, *, key: str, grace_s: float
+) -> Rotation | None:
+    """Return the live token behind one that was used at most `grace_s` ago, None without one.
+
+    Between them there may be others, all used within that time, but not many.
+    """
+    if not grace_s:
+        return None
+    used_lately = RefreshToken.used_at > func.now() - timedelta(seconds=grace_s)
+    for _ in range(_MAX_LATE):
+        row = await session.scalar(
+            select(RefreshToken).where(
+                RefreshToken.token_hash == hash_opaque_token(token),
+                or_(RefreshToken.used_at.is_(None), used_lately),
+                RefreshToken.revoked_at.is_(None),
+                RefreshToken.expires_at > func.now(),
+            )
+        )
+        if row is None:
+            return None
+        if row.used_at is None:
+            return Rotation(row.user_id, row.org_id, row.family_id, token)
+        token = _successor_of(token, key)
+    return None
+
+
+def _successor_of(token: str, key: str) -> str:
+    """Return the token that follows: 256 bits that only who has the key can tell beforehand.
+
+    The database holds no token, so this is how the same one can be given twice.
+    """
+    message = _SUCCESSOR_LABEL + token.encode("utf-8", "surrogatepass")
+    digest = hmac.digest(key.encode(), message, "sha256")
+    return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _expiry(lifetime_days: int) -> datetime:
+    return datetime.now(UTC) + timedelta(days=lifetime_days)
+
+
+def _in_family_of(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Select all tokens of the families in which one meets the conditions."""
+    return RefreshToken.family_id.in_(select(RefreshToken.family_id).where(*conditions))
+
+
+async def _revoke(session: AsyncSession, *conditions: ColumnElement[bool]) -> None:
     await session.execute(
         update(RefreshToken)
-        .where(RefreshToken.family_id.in_(families), RefreshToken.revoked_at.is_(None))
+        .where(*conditions, RefreshToken.revoked_at.is_(None))
         .values(revoked_at=func.now())
         .execution_options(synchronize_session=False)
     )

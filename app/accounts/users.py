@@ -1,4 +1,4 @@
-"""Users and their organizations: register, look up, change the password."""
+"""Users and their organizations: register, look up, change the name and the password."""
 
 import re
 import unicodedata
@@ -13,8 +13,20 @@ from app.core.errors import Conflict, NotAuthenticated, NotFound, UnprocessableR
 from app.core.ids import new_id
 from app.models.accounts import MemberRole, Membership, Organization, User
 
-_EMAIL = re.compile(r"[^\s@\x00-\x1f]{1,64}@[^\s@.\x00-\x1f]+(?:\.[^\s@.\x00-\x1f]+)+")
+_EMAIL = re.compile(
+    r"[^\s@\x00-\x1f\ud800-\udfff]{1,64}@[^\s@.\x00-\x1f\ud800-\udfff]+"
+    r"(?:\.[^\s@.\x00-\x1f\ud800-\udfff]+)+"
+)
 _MAX_EMAIL_CHARS = 254
+# Four of them are one character in NFKC at most; and a megabyte is not brought into that form.
+_MAX_TYPED_CHARS = 4 * _MAX_EMAIL_CHARS
+MAX_NAME_CHARS = 100
+# Controls, what reorders text, what takes no space. The two joiners stay: Persian and Indic names
+# are spelled with them.
+_INVISIBLE = re.compile(
+    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff"
+    "\ud800-\udfff\U000e0000-\U000e007f]"
+)
 
 _FIRST_USER_LOCK = text("SELECT pg_advisory_xact_lock(7330402112)")
 
@@ -25,6 +37,7 @@ class Account:
 
     user_id: UUID
     email: str
+    name: str
     token_epoch: int
     org_id: UUID
     org_name: str
@@ -36,27 +49,42 @@ def normalize_email(email: str) -> str:
 
     Raises UnprocessableRequest for what can't be an address.
     """
-    normalized = unicodedata.normalize("NFKC", email).strip().casefold()
-    if len(normalized) > _MAX_EMAIL_CHARS or not _EMAIL.fullmatch(normalized):
-        raise UnprocessableRequest(
-            "This is not an e-mail address.", code="invalid_email", param="email"
-        )
-    if any("\ud800" <= c <= "\udfff" for c in normalized):
-        raise UnprocessableRequest(
-            "This is not an e-mail address.", code="invalid_email", param="email"
-        )
-    return normalized
+    if len(email) <= _MAX_TYPED_CHARS:
+        normalized = unicodedata.normalize("NFKC", email).strip().casefold()
+        if len(normalized) <= _MAX_EMAIL_CHARS and _EMAIL.fullmatch(normalized):
+            return normalized
+    raise UnprocessableRequest(
+        "This is not an e-mail address.", code="invalid_email", param="email"
+    )
+
+
+def clean_name(name: str) -> str:
+    """Return a person's name on one line, in NFC, without invisible characters; perhaps empty.
+
+    Raises ValueError when it is too long.
+    """
+    cleaned = " ".join(unicodedata.normalize("NFC", _INVISIBLE.sub("", name)).split())
+    if len(cleaned) > MAX_NAME_CHARS:
+        raise ValueError(f"it is longer than {MAX_NAME_CHARS} characters")
+    return cleaned
 
 
 async def register(
-    session: AsyncSession, *, email: str, password_hash: str, first_is_operator: bool = False
+    session: AsyncSession,
+    *,
+    email: str,
+    password_hash: str,
+    name: str = "",
+    first_is_operator: bool = False,
 ) -> Account:
     """Add a user with an organization of their own. Raises Conflict when the address is taken.
 
     With `first_is_operator` a user who is the only one becomes an operator.
     """
     is_operator = first_is_operator and await _is_first(session)
-    user = User(id=new_id(), email=email, password_hash=password_hash, is_operator=is_operator)
+    user = User(
+        id=new_id(), email=email, name=name, password_hash=password_hash, is_operator=is_operator
+    )
     organization = Organization(id=new_id(), name=email.partition("@")[0])
     membership = Membership(org_id=organization.id, user_id=user.id, role=MemberRole.OWNER)
     session.add_all([user, organization])
@@ -66,9 +94,7 @@ async def register(
         raise Conflict("This e-mail address is already registered.", code="email_taken") from error
     session.add(membership)
     await session.flush()
-    return Account(
-        user.id, user.email, 0, organization.id, organization.name, MemberRole(membership.role)
-    )
+    return _to_account(user, organization, membership.role)
 
 
 async def _is_first(session: AsyncSession) -> bool:
@@ -107,7 +133,17 @@ async def confirm_credentials(session: AsyncSession, user_id: UUID, password_has
 async def get_account(
     session: AsyncSession, user_id: UUID, *, org_id: UUID | None = None
 ) -> Account:
-    """Return the user in `org_id`, or in the organization joined first. Raises NotFound."""
+    """As `find_account`. Raises NotFound."""
+    account = await find_account(session, user_id, org_id=org_id)
+    if account is None:
+        raise NotFound("There is no such user.")
+    return account
+
+
+async def find_account(
+    session: AsyncSession, user_id: UUID, *, org_id: UUID | None = None
+) -> Account | None:
+    """Return the user in `org_id`, or in the organization joined first; None for one who left."""
     query = (
         select(User, Organization, Membership.role)
         .join(Membership, Membership.user_id == User.id)
@@ -119,17 +155,23 @@ async def get_account(
     if org_id is not None:
         query = query.where(Organization.id == org_id)
     row = (await session.execute(query)).one_or_none()
-    if row is None:
-        raise NotFound("There is no such user.")
-    user, organization, role = row
+    return None if row is None else _to_account(*row)
+
+
+def _to_account(user: User, organization: Organization, role: str) -> Account:
     return Account(
-        user.id,
-        user.email,
-        user.token_epoch,
-        organization.id,
-        organization.name,
-        MemberRole(role),
+        user_id=user.id,
+        email=user.email,
+        name=user.name,
+        token_epoch=user.token_epoch,
+        org_id=organization.id,
+        org_name=organization.name,
+        role=MemberRole(role),
     )
+
+
+async def set_name(session: AsyncSession, user_id: UUID, name: str) -> None:
+    await session.execute(update(User).where(User.id == user_id).values(name=name))
 
 
 async def get_password_hash(session: AsyncSession, user_id: UUID) -> str:

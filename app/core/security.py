@@ -130,7 +130,9 @@ def _check_header_and_times(header: dict[str, object], claims: AccessClaims, now
 
 def normalize_password(password: str) -> str:
     """Return the NFKC form. Raises UnprocessableRequest when its length or characters won't do."""
-    normalized = unicodedata.normalize("NFKC", password)
+    # NFKC makes one character of four at most; a megabyte of them would stop the process.
+    is_normalizable = len(password) <= 4 * MAX_PASSWORD_CHARS
+    normalized = unicodedata.normalize("NFKC", password) if is_normalizable else password
     if not MIN_PASSWORD_CHARS <= len(normalized) <= MAX_PASSWORD_CHARS:
         raise UnprocessableRequest(
             f"The password must have {MIN_PASSWORD_CHARS} to {MAX_PASSWORD_CHARS} characters.",

@@ -1,4 +1,4 @@
-"""The periodic task of every API process for documents: what has expired goes, and what was left.
+"""The periodic task of every API process: what has expired goes, and what was left behind.
 
 Any number of them may run side by side: each step takes what no other is at.
 """
@@ -6,6 +6,7 @@ Any number of them may run side by side: each step takes what no other is at.
 import time
 from dataclasses import dataclass, field
 
+from app.accounts import sign_ins
 from app.core.db import Database
 from app.core.periodic import run_periodically
 from app.core.storage import BlobStore
@@ -32,5 +33,7 @@ class Housekeeper:
             await delete_expired(session)
         if time.monotonic() >= self._clean_at:
             self._clean_at = time.monotonic() + _CLEANUP_INTERVAL_S
+            async with self.db.system_transaction() as session:
+                await sign_ins.delete_expired(session)
             await remove_expired(self.db, self.storage)
             await remove_orphans(self.db, self.storage)

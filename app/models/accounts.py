@@ -4,7 +4,7 @@ from datetime import datetime
 from enum import StrEnum
 from uuid import UUID
 
-from sqlalchemy import CheckConstraint, ForeignKey, LargeBinary, Text
+from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, Text, func, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base, Timestamped
@@ -27,6 +27,7 @@ class User(Timestamped, Base):
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     email: Mapped[str] = mapped_column(Text, unique=True)
+    name: Mapped[str] = mapped_column(Text, default="", server_default="")
     password_hash: Mapped[str] = mapped_column(Text)
     token_epoch: Mapped[int] = mapped_column(default=0, server_default="0")
     is_active: Mapped[bool] = mapped_column(default=True, server_default="true")
@@ -59,9 +60,25 @@ class Membership(Timestamped, Base):
 
 
 class RefreshToken(Timestamped, Base):
-    """One link of a family: rotating uses it up and adds the next. Only its SHA-256 is stored."""
+    """One link of a family: rotating uses it up and adds the next. Only its SHA-256 is stored.
+
+    A family is a sign-in: `client` says from what, in untrusted text.
+    """
 
     __tablename__ = "refresh_tokens"
+    __table_args__ = (
+        Index(
+            "ix_refresh_tokens_revoked",
+            "family_id",
+            postgresql_where=text("revoked_at IS NOT NULL"),
+        ),
+        Index(
+            "ix_refresh_tokens_live",
+            "user_id",
+            postgresql_where=text("used_at IS NULL AND revoked_at IS NULL"),
+        ),
+        Index("ix_refresh_tokens_expires_at", "expires_at"),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     org_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"))
@@ -71,3 +88,5 @@ class RefreshToken(Timestamped, Base):
     expires_at: Mapped[datetime]
     used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+    client: Mapped[str] = mapped_column(Text, default="", server_default="")
+    signed_in_at: Mapped[datetime] = mapped_column(server_default=func.now())

@@ -1,22 +1,29 @@
-"""Register, sign in, refresh, sign out, change the password."""
+"""Register, sign in, refresh, sign out, change the password; the caller's name and sign-ins."""
 
+from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, status
+from fastapi import APIRouter, Depends, Request, status
 from fastapi.security import OAuth2PasswordRequestForm
-from pydantic import BaseModel, ConfigDict, Field
-from sqlalchemy.ext.asyncio import AsyncSession
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app.accounts import sign_ins, users
+from app.accounts.authentication import Authenticator, SignedIn
+from app.accounts.sign_ins import ActiveSignIn
+from app.accounts.user_agents import name_client
 from app.accounts.users import Account
-from app.core.errors import NotAuthenticated, UnprocessableRequest
-from app.core.security import issue_access_token, normalize_password
+from app.core.text import AnyText
 from app.dependencies import Caller, ResourcesDep
 from app.models.accounts import MemberRole
-from app.resources import Resources
 
 router = APIRouter(prefix="/api/v1/auth", tags=["auth"])
+
+_UNKNOWN_CLIENT = "Unknown client"
+
+PersonName = Annotated[
+    AnyText, Field(max_length=users.MAX_NAME_CHARS), AfterValidator(users.clean_name)
+]
 
 
 class Credentials(BaseModel):
@@ -39,9 +46,18 @@ class PasswordChange(BaseModel):
     new_password: str = Field(max_length=1024)
 
 
+class ProfilePatch(BaseModel):
+    """What is not named stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: PersonName = ""
+
+
 class UserOut(BaseModel):
     id: UUID
     email: str
+    name: str = Field(description="Empty until the user gives one.")
 
 
 class OrganizationOut(BaseModel):
@@ -55,87 +71,89 @@ class Me(BaseModel):
     organization: OrganizationOut
 
 
-class Tokens(Me):
+class AccessOut(Me):
     access_token: str
     token_type: str = "bearer"  # noqa: S105  # OAuth's name of the scheme, not a secret
     expires_in: int = Field(description="Seconds until the access token expires.")
+
+
+class Tokens(AccessOut):
     refresh_token: str = Field(description="Opaque; good for one use.")
 
 
+class SignInOut(BaseModel):
+    id: UUID
+    client: str = Field(description='Untrusted text such as "Chrome on Linux".')
+    created_at: datetime
+    last_used_at: datetime = Field(description="When it last gave an access token.")
+    expires_at: datetime
+    is_current: bool = Field(description="Whether this request's access token comes from it.")
+
+
+class SignIns(BaseModel):
+    items: list[SignInOut]
+
+
+class EndedSignIns(BaseModel):
+    ended: int
+
+
+async def get_authenticator(resources: ResourcesDep) -> Authenticator:
+    return Authenticator(resources.settings, resources.db, resources.passwords)
+
+
+async def get_client(request: Request) -> str:
+    """Return what the request comes from, in a few words of untrusted text; perhaps empty."""
+    return name_client(request.headers.get("user-agent", ""))
+
+
+AuthenticatorDep = Annotated[Authenticator, Depends(get_authenticator)]
+Client = Annotated[str, Depends(get_client)]
+
+
 @router.post("/register", status_code=status.HTTP_201_CREATED)
-async def register(body: Credentials, resources: ResourcesDep) -> Tokens:
+async def register(body: Credentials, authenticator: AuthenticatorDep, client: Client) -> Tokens:
     """Create an account with an organization of its own, and sign in."""
-    email = users.normalize_email(body.email)
-    password_hash = await resources.passwords.hash(normalize_password(body.password))
-    async with resources.db.system_transaction() as session:
-        account = await users.register(
-            session,
-            email=email,
-            password_hash=password_hash,
-            # A laptop has one user, and nobody there reads about a command first.
-            first_is_operator=not resources.settings.is_production,
-        )
-        return await _sign_in(resources, session, account)
+    signed_in = await authenticator.register(
+        email=body.email, password=body.password, name="", client=client
+    )
+    return _tokens(signed_in)
 
 
 @router.post("/login")
 async def login(
-    form: Annotated[OAuth2PasswordRequestForm, Depends()], resources: ResourcesDep
+    form: Annotated[OAuth2PasswordRequestForm, Depends()],
+    authenticator: AuthenticatorDep,
+    client: Client,
 ) -> Tokens:
     """Sign in; `username` is the e-mail address. Unknown user and wrong password look the same."""
-    try:
-        email = users.normalize_email(form.username)
-    except UnprocessableRequest:
-        email = ""  # no user has it, and it must take as long as any other
-    async with resources.db.system_transaction() as session:
-        found = await users.find_credentials(session, email)
-    matches = await resources.passwords.verify(form.password, found[1] if found else None)
-    if not matches or found is None:
-        raise NotAuthenticated("Wrong e-mail address or password.", code="invalid_credentials")
-    async with resources.db.system_transaction() as session:
-        await users.confirm_credentials(session, *found)
-        account = await users.get_account(session, found[0])
-        return await _sign_in(resources, session, account)
+    signed_in = await authenticator.sign_in(
+        email=form.username, password=form.password, client=client
+    )
+    return _tokens(signed_in)
 
 
 @router.post("/refresh")
-async def refresh(body: RefreshRequest, resources: ResourcesDep) -> Tokens:
+async def refresh(body: RefreshRequest, authenticator: AuthenticatorDep) -> Tokens:
     """Exchange a refresh token for new tokens. Using one twice ends the sign-in."""
-    async with resources.db.system_transaction() as session:
-        rotation = await sign_ins.rotate(
-            session,
-            body.refresh_token,
-            lifetime_days=resources.settings.refresh_token_expire_days,
-        )
-        if rotation is not None:
-            account = await users.get_account(session, rotation.user_id, org_id=rotation.org_id)
-    # Outside the transaction: a family that was revoked must stay revoked.
-    if rotation is None:
-        raise NotAuthenticated("The refresh token is not valid.", code="invalid_refresh_token")
-    return _tokens(resources, account, rotation.family_id, rotation.token)
+    return _tokens(await authenticator.refresh(body.refresh_token))
 
 
 @router.post("/logout", status_code=status.HTTP_204_NO_CONTENT)
-async def logout(body: RefreshRequest, resources: ResourcesDep) -> None:
+async def logout(body: RefreshRequest, authenticator: AuthenticatorDep) -> None:
     """End the sign-in that a refresh token belongs to; its access tokens end within 5 s."""
-    async with resources.db.system_transaction() as session:
-        await sign_ins.end(session, body.refresh_token)
+    await authenticator.end(body.refresh_token)
 
 
 @router.post("/password")
-async def change_password(body: PasswordChange, caller: Caller, resources: ResourcesDep) -> Tokens:
+async def change_password(
+    body: PasswordChange, caller: Caller, authenticator: AuthenticatorDep, client: Client
+) -> Tokens:
     """Set a new password. Ends every other sign-in and gives new tokens for this one."""
-    new_password = normalize_password(body.new_password)
-    async with resources.db.system_transaction() as session:
-        current_hash = await users.get_password_hash(session, caller.user_id)
-    if not await resources.passwords.verify(body.current_password, current_hash):
-        raise NotAuthenticated("The current password is wrong.", code="invalid_credentials")
-    new_hash = await resources.passwords.hash(new_password)
-    async with resources.db.system_transaction() as session:
-        await users.set_password(session, caller.user_id, new_hash)
-        await sign_ins.end_all(session, caller.user_id)
-        account = await users.get_account(session, caller.user_id, org_id=caller.org_id)
-        return await _sign_in(resources, session, account)
+    signed_in = await authenticator.change_password(
+        caller, current=body.current_password, new=body.new_password, client=client
+    )
+    return _tokens(signed_in)
 
 
 @router.get("/me")
@@ -143,40 +161,66 @@ async def me(caller: Caller, resources: ResourcesDep) -> Me:
     """Who the access token stands for."""
     async with resources.db.system_transaction() as session:
         account = await users.get_account(session, caller.user_id, org_id=caller.org_id)
-    return Me(user=_user(account), organization=_organization(account))
+    return Me(user=show_user(account), organization=show_organization(account))
 
 
-async def _sign_in(resources: Resources, session: AsyncSession, account: Account) -> Tokens:
-    session_id, refresh_token = await sign_ins.start(
-        session,
-        org_id=account.org_id,
-        user_id=account.user_id,
-        lifetime_days=resources.settings.refresh_token_expire_days,
-    )
-    return _tokens(resources, account, session_id, refresh_token)
+@router.patch("/me")
+async def patch_me(body: ProfilePatch, caller: Caller, resources: ResourcesDep) -> Me:
+    """Change the caller's profile."""
+    async with resources.db.system_transaction() as session:
+        if "name" in body.model_fields_set:
+            await users.set_name(session, caller.user_id, body.name)
+        account = await users.get_account(session, caller.user_id, org_id=caller.org_id)
+    return Me(user=show_user(account), organization=show_organization(account))
 
 
-def _tokens(resources: Resources, account: Account, session_id: UUID, refresh_token: str) -> Tokens:
-    lifetime_s = resources.settings.access_token_expire_minutes * 60
+@router.get("/sign-ins")
+async def list_sign_ins(caller: Caller, resources: ResourcesDep) -> SignIns:
+    """List where the caller is signed in, the newest use first; at most 100."""
+    async with resources.db.system_transaction() as session:
+        active = await sign_ins.list_active(session, caller.user_id)
+    return SignIns(items=[_show_sign_in(found, caller.session_id) for found in active])
+
+
+@router.delete("/sign-ins")
+async def end_other_sign_ins(caller: Caller, resources: ResourcesDep) -> EndedSignIns:
+    """End all but the one of this request; their access tokens end within 5 s."""
+    async with resources.db.system_transaction() as session:
+        ended = await sign_ins.end_others(session, caller.user_id, caller.session_id)
+    return EndedSignIns(ended=ended)
+
+
+@router.delete("/sign-ins/{sign_in_id}", status_code=status.HTTP_204_NO_CONTENT)
+async def end_sign_in(sign_in_id: UUID, caller: Caller, resources: ResourcesDep) -> None:
+    """End one, perhaps that of this request; its access tokens end within 5 s."""
+    async with resources.db.system_transaction() as session:
+        await sign_ins.end_one(session, caller.user_id, sign_in_id)
+
+
+def _tokens(signed_in: SignedIn) -> Tokens:
     return Tokens(
-        access_token=issue_access_token(
-            resources.settings.signing_key,
-            user_id=account.user_id,
-            org_id=account.org_id,
-            session_id=session_id,
-            epoch=account.token_epoch,
-            lifetime_s=lifetime_s,
-        ),
-        expires_in=lifetime_s,
-        refresh_token=refresh_token,
-        user=_user(account),
-        organization=_organization(account),
+        access_token=signed_in.access_token,
+        expires_in=signed_in.access_lifetime_s,
+        refresh_token=signed_in.refresh_token,
+        user=show_user(signed_in.account),
+        organization=show_organization(signed_in.account),
     )
 
 
-def _user(account: Account) -> UserOut:
-    return UserOut(id=account.user_id, email=account.email)
+def show_user(account: Account) -> UserOut:
+    return UserOut(id=account.user_id, email=account.email, name=account.name)
 
 
-def _organization(account: Account) -> OrganizationOut:
+def show_organization(account: Account) -> OrganizationOut:
     return OrganizationOut(id=account.org_id, name=account.org_name, role=account.role)
+
+
+def _show_sign_in(found: ActiveSignIn, current_id: UUID) -> SignInOut:
+    return SignInOut(
+        id=found.id,
+        client=found.client or _UNKNOWN_CLIENT,
+        created_at=found.created_at,
+        last_used_at=found.last_used_at,
+        expires_at=found.expires_at,
+        is_current=found.id == current_id,
+    )

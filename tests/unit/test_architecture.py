@@ -10,6 +10,7 @@ ROOT = Path(__file__).parents[2]
 
 # Reviewed: each of these works before there is an organization, or for several at once.
 MAY_SEE_ALL_ORGANIZATIONS = {
+    "app/accounts/authentication.py",  # who this is
     "app/accounts/credentials.py",  # which sign-in is this
     "app/chat/run_rows.py",  # one statement for all runs that a process makes or reads
     "app/core/db.py",  # defines it
@@ -25,7 +26,7 @@ MAY_SEE_ALL_ORGANIZATIONS = {
     "app/ingestion/sweep.py",
     "app/retrieval/spaces.py",  # holds no tenant's data
     "app/retrieval/recall.py",  # which organizations to measure; each is asked as itself
-    "app/routers/auth.py",  # sign-in
+    "app/routers/auth.py",  # a user's profile and sign-ins
     "app/routers/health.py",
     "app/routers/index_admin.py",  # sizes of all of them, for operators
 }
