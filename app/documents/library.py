@@ -1,15 +1,15 @@
-"""The documents of one organization: list them, get one, hold one to change it."""
+"""The documents of one organization: list them and their tags, get one, hold one to change it."""
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, func, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, Select, func, or_, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.errors import NotFound
-from app.core.pagination import Cursor, Page
+from app.documents.sorting import SortCursor, Sorting
 from app.models.document_metadata import Value
 from app.models.documents import Document, DocumentStatus
 
@@ -19,6 +19,12 @@ _QUEUE_POSITIONS = text("""
         SELECT id, row_number() OVER (ORDER BY queued_at, id) AS position
         FROM documents WHERE org_id = :org_id AND status = 'queued') AS queue
     WHERE id = ANY(:ids)
+""")
+_TAGS = text("""
+    SELECT tag, count(*) AS documents FROM documents, unnest(tags) AS tag
+    WHERE org_id = :org_id AND deleted_at IS NULL AND (expires_at IS NULL OR expires_at > now())
+      AND starts_with(lower(tag), lower(:prefix))
+    GROUP BY tag ORDER BY documents DESC, tag LIMIT :limit
 """)
 
 
@@ -33,38 +39,72 @@ class DocumentView:
     queue_position: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class DocumentFilter:
+    """Which documents: of one of `statuses` unless empty, with `name` in the file name, and with
+    all of `tags`."""
+
+    statuses: Sequence[DocumentStatus] = ()
+    name: str | None = None
+    tags: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentList:
+    """A page of documents. `total` is how many there are on all pages.
+
+    `next_cursor` is None at the end.
+    """
+
+    items: Sequence[DocumentView]
+    next_cursor: str | None
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class TagCount:
+    """How many documents have a tag."""
+
+    tag: str
+    documents: int
+
+
 async def list_documents(
     session: AsyncSession,
     org_id: UUID,
     *,
-    status: DocumentStatus | None,
-    name: str | None,
-    tags: Sequence[str],
-    cursor: Cursor | None,
+    which: DocumentFilter,
+    sorting: Sorting,
+    cursor: SortCursor | None,
     limit: int,
-) -> Page[DocumentView]:
-    """Return a page of documents, newest first, that have all of `tags`.
+) -> DocumentList:
+    """Return a page of documents. Raises UnprocessableRequest for a cursor of another order."""
+    conditions = [*is_visible(org_id), *_conditions(which)]
+    query = sorting.apply(select(Document, sorting.key).where(*conditions), cursor)
+    rows = (await session.execute(query.limit(limit + 1))).all()
+    shown = [row[0] for row in rows[:limit]]
+    next_cursor = None
+    if len(rows) > limit:
+        last, value = rows[limit - 1]
+        next_cursor = SortCursor(sorting, value, last.id).encode()
+    total = len(rows)
+    if cursor is not None or next_cursor is not None:
+        count = select(func.count()).select_from(Document).where(*conditions)
+        total = await session.scalar(count) or 0
+    return DocumentList(await _place(session, org_id, shown), next_cursor, total)
 
-    `name` is any part of the file name.
+
+async def list_tags(
+    session: AsyncSession, org_id: UUID, *, prefix: str | None, limit: int
+) -> list[TagCount]:
+    """Return the tags that documents have, the most used first, then by name.
+
+    A prefix is compared without its case.
     """
-    query = _visible(org_id).order_by(Document.created_at.desc(), Document.id.desc())
-    if status is not None:
-        query = query.where(Document.status == status)
-    if name:
-        # As file names are stored.
-        composed = unicodedata.normalize("NFC", name)
-        query = query.where(Document.filename.icontains(composed, autoescape=True))
-    if tags:
-        query = query.where(Document.tags.contains(list(tags)))
-    if cursor is not None:
-        query = query.where(
-            tuple_(Document.created_at, Document.id) < (cursor.created_at, cursor.id)
-        )
-    rows = (await session.scalars(query.limit(limit + 1))).all()
-    items = rows[:limit]
-    has_more = len(rows) > limit
-    next_cursor = Cursor(items[-1].created_at, items[-1].id).encode() if has_more else None
-    return Page(await _place(session, org_id, items), next_cursor)
+    rows = await session.execute(
+        _TAGS, {"org_id": org_id, "prefix": _composed(prefix or ""), "limit": limit}
+    )
+    return [TagCount(row.tag, row.documents) for row in rows]
 
 
 async def get_document(session: AsyncSession, org_id: UUID, document_id: UUID) -> Document:
@@ -108,20 +148,40 @@ async def describe_document(
     document.updated_at = func.now()
 
 
-async def check_all_exist(session: AsyncSession, org_id: UUID, document_ids: list[UUID]) -> None:
+async def check_all_exist(
+    session: AsyncSession,
+    org_id: UUID,
+    document_ids: Sequence[UUID],
+    *,
+    param: str = "document_ids",
+) -> None:
     """Raises NotFound when any of the ids names no document of the organization."""
     found = await session.scalars(
-        select(Document.id).where(*_is_visible(org_id), Document.id.in_(document_ids))
+        select(Document.id).where(*is_visible(org_id), Document.id.in_(document_ids))
     )
     if len(set(found)) < len(set(document_ids)):
-        raise NotFound("There is no such document.", param="document_ids")
+        raise NotFound("There is no such document.", param=param)
+
+
+def _conditions(which: DocumentFilter) -> Iterator[ColumnElement[bool]]:
+    if which.statuses:
+        yield Document.status.in_(which.statuses)
+    if which.name:
+        yield Document.filename.icontains(_composed(which.name), autoescape=True)
+    if which.tags:
+        yield Document.tags.contains(list(which.tags))
+
+
+def _composed(words: str) -> str:
+    """As file names and tags are stored."""
+    return unicodedata.normalize("NFC", words)
 
 
 def _visible(org_id: UUID) -> Select[Document]:
-    return select(Document).where(*_is_visible(org_id))
+    return select(Document).where(*is_visible(org_id))
 
 
-def _is_visible(org_id: UUID) -> tuple[ColumnElement[bool], ...]:
+def is_visible(org_id: UUID) -> tuple[ColumnElement[bool], ...]:
     """An expired document is gone on the second, not when the sweep gets to it."""
     return (
         Document.org_id == org_id,

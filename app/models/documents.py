@@ -133,6 +133,44 @@ class Document(Timestamped, Base):
     deleted_at: Mapped[datetime | None]
 
 
+class VersionStatus(StrEnum):
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class DocumentVersion(Base):
+    """One of the contents that a document has had. A trigger on `documents` writes it.
+
+    Besides the codes of ingestion, `error_code` is `superseded` where the next version came before
+    this one was ready. Counts are those of a version that got ready. Versions older than this
+    table lack their size or `ready_at`.
+    """
+
+    __tablename__ = "document_versions"
+    __table_args__ = (
+        CheckConstraint("status IN ('queued', 'processing', 'ready', 'failed')", name="status"),
+        CheckConstraint("(status = 'failed') = (error_code IS NOT NULL)", name="failed_has_code"),
+        ForeignKeyConstraint(
+            ["org_id", "document_id"], ["documents.org_id", "documents.id"], ondelete="CASCADE"
+        ),
+    )
+
+    org_id: Mapped[UUID] = mapped_column(primary_key=True)
+    document_id: Mapped[UUID] = mapped_column(primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    filename: Mapped[str] = mapped_column(Text)
+    media_type: Mapped[str] = mapped_column(Text)
+    size_bytes: Mapped[int | None] = mapped_column(BigInteger)
+    uploaded_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
+    ready_at: Mapped[datetime | None]
+    status: Mapped[VersionStatus] = mapped_column(Text)
+    error_code: Mapped[str | None] = mapped_column(Text)
+    page_count: Mapped[int | None]
+    chunk_count: Mapped[int | None]
+
+
 class StoredPage(Base):
     """The cleaned text of one page: what spans and quotes count in.
 

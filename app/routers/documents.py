@@ -1,7 +1,7 @@
 """List, inspect, download, cancel, retry, expire and delete documents."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Query, Response, status
@@ -21,28 +21,33 @@ from starlette import responses
 
 from app.accounts.principal import Principal
 from app.core.errors import NotFound, RangeNotSatisfiable
-from app.core.pagination import Cursor
 from app.core.text import storable
 from app.dependencies import Caller, ResourcesDep, Writer, get_intake
 from app.documents import library, lifecycle
 from app.documents.deletion import delete_document
 from app.documents.intake import Intake
-from app.documents.library import DocumentView
+from app.documents.library import DocumentFilter, DocumentView
 from app.documents.options import MAX_PASSWORD_CHARS, check_password
+from app.documents.sorting import DocumentSort, SortCursor, SortOrder, make_sorting
+from app.documents.suggestions import suggest_questions
+from app.documents.versions import list_versions
 from app.ingestion.media_types import CONTENT_TYPES
 from app.ingestion.outcomes import OUTCOMES, IngestErrorCode
 from app.models.document_metadata import (
+    MAX_TAG_CHARS,
     MAX_TAGS,
     Value,
     check_metadata,
     check_tag,
     check_tags,
 )
-from app.models.documents import DocumentStatus, IngestionStage
+from app.models.documents import DocumentStatus, IngestionStage, VersionStatus
 from app.resources import Resources
 
 router = APIRouter(prefix="/api/v1/documents", tags=["documents"])
 
+_MAX_TAGS_LISTED = 500
+_MAX_VERSIONS_LISTED = 500
 
 Tag = Annotated[str, AfterValidator(check_tag)]
 
@@ -85,6 +90,55 @@ class DocumentOut(BaseModel):
 class DocumentPage(BaseModel):
     items: list[DocumentOut]
     next_cursor: str | None
+    total: int = Field(description="How many documents the filter lets through, on all pages.")
+
+
+class DocumentTag(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    tag: str
+    documents: int = Field(description="How many documents have it.")
+
+
+class DocumentTagList(BaseModel):
+    items: list[DocumentTag]
+
+
+class SuggestedQuestion(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    question: str
+    document_id: UUID
+    filename: str
+    heading: str | None = Field(description="What it asks about; null: the document as a whole.")
+
+
+class SuggestedQuestionList(BaseModel):
+    items: list[SuggestedQuestion]
+
+
+class DocumentVersionOut(BaseModel):
+    """One of the contents that a document has had."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    version: int
+    filename: str
+    media_type: str
+    size_bytes: int | None = Field(description="Null: not known of a very old version.")
+    uploaded_at: datetime
+    ready_at: datetime | None
+    status: VersionStatus
+    error_code: IngestErrorCode | Literal["superseded"] | None = Field(
+        description="`superseded`: the next version came before this one was ready."
+    )
+    page_count: int | None = Field(description="Null unless it got ready.")
+    chunk_count: int | None = Field(description="Null unless it got ready.")
+    is_served: bool = Field(description="Whether it is what is searched and downloaded.")
+
+
+class DocumentVersionList(BaseModel):
+    items: list[DocumentVersionOut]
 
 
 def _to_future(moment: datetime) -> datetime:
@@ -140,33 +194,92 @@ class DeletionStarted(BaseModel):
 async def list_documents(
     caller: Caller,
     resources: ResourcesDep,
-    status: DocumentStatus | None = None,
+    status: Annotated[list[DocumentStatus] | None, Query(max_length=len(DocumentStatus))] = None,
     name: Annotated[str | None, Query(max_length=255)] = None,
     tag: Annotated[list[Tag] | None, Query(max_length=MAX_TAGS)] = None,
-    cursor: Annotated[str | None, Query(max_length=500)] = None,
+    sort: DocumentSort = DocumentSort.CREATED,
+    order: SortOrder | None = None,
+    cursor: Annotated[str | None, Query(max_length=2_000)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
 ) -> DocumentPage:
     """Documents, newest first; `name` is any part of the file name.
 
-    `tag` may come several times: the documents have all of them.
+    `status` and `tag` may come several times: documents have one of the former and all of the
+    latter. Unless `order` is said, names and statuses go from A to Z, and the newest or largest
+    come first; documents whose pages are not known yet come last either way. A cursor goes with
+    the `sort` and `order` that it came from. While documents are processed their `updated` moves.
     """
     async with resources.db.transaction(caller) as session:
         page = await library.list_documents(
             session,
             caller.org_id,
-            status=status,
-            name=storable(name) if name else None,
-            tags=tag or [],
-            cursor=Cursor.decode(cursor) if cursor else None,
+            which=DocumentFilter(status or (), storable(name) if name else None, tag or ()),
+            sorting=make_sorting(sort, order),
+            cursor=SortCursor.decode(cursor) if cursor else None,
             limit=limit,
         )
-    return DocumentPage(items=[_out(view) for view in page.items], next_cursor=page.next_cursor)
+    return DocumentPage(
+        items=[_out(view) for view in page.items], next_cursor=page.next_cursor, total=page.total
+    )
+
+
+@router.get("/tags")
+async def list_document_tags(
+    caller: Caller,
+    resources: ResourcesDep,
+    prefix: Annotated[str | None, Query(max_length=MAX_TAG_CHARS)] = None,
+) -> DocumentTagList:
+    """The tags in use, the most used first, at most 500. `prefix`, in any case, begins them."""
+    async with resources.db.transaction(caller) as session:
+        counts = await library.list_tags(
+            session,
+            caller.org_id,
+            prefix=storable(prefix) if prefix else None,
+            limit=_MAX_TAGS_LISTED,
+        )
+    return DocumentTagList(items=[DocumentTag.model_validate(count) for count in counts])
+
+
+@router.get("/suggestions")
+async def suggest_document_questions(
+    caller: Caller,
+    resources: ResourcesDep,
+    document_id: Annotated[list[UUID] | None, Query(max_length=100)] = None,
+    limit: Annotated[int, Query(ge=1, le=20)] = 4,
+) -> SuggestedQuestionList:
+    """Questions that the documents' own headings suggest, of the newest ready documents first.
+
+    Made without a model, and the same for the same documents. `document_id` may come several
+    times: only these. No document is ready: no question.
+    """
+    async with resources.db.transaction(caller) as session:
+        if document_id:
+            await library.check_all_exist(session, caller.org_id, document_id, param="document_id")
+        suggestions = await suggest_questions(
+            session, caller.org_id, document_ids=document_id, limit=limit
+        )
+    return SuggestedQuestionList(
+        items=[SuggestedQuestion.model_validate(suggestion) for suggestion in suggestions]
+    )
 
 
 @router.get("/{document_id}")
 async def get_document(document_id: UUID, caller: Caller, resources: ResourcesDep) -> DocumentOut:
     async with resources.db.transaction(caller) as session:
         return _out(await library.get_view(session, caller.org_id, document_id))
+
+
+@router.get("/{document_id}/versions")
+async def list_document_versions(
+    document_id: UUID, caller: Caller, resources: ResourcesDep
+) -> DocumentVersionList:
+    """The contents that the document has had, newest first, at most 500.
+
+    Only the served one can be downloaded: the file of a version is removed when the next is ready.
+    """
+    async with resources.db.transaction(caller) as session:
+        views = await list_versions(session, caller.org_id, document_id, limit=_MAX_VERSIONS_LISTED)
+    return DocumentVersionList(items=[DocumentVersionOut.model_validate(view) for view in views])
 
 
 @router.patch("/{document_id}")

@@ -1,4 +1,4 @@
-"""Settings of the caller's organization."""
+"""The caller's organization: its settings, and what its documents take up."""
 
 from typing import Self
 from uuid import UUID
@@ -10,11 +10,13 @@ from app.accounts.organizations import change_organization, get_organization
 from app.core.errors import PermissionDenied
 from app.core.text import AnyText
 from app.dependencies import Caller, ResourcesDep
+from app.documents.storage_use import measure_storage
 from app.models.accounts import MemberRole
 
 router = APIRouter(prefix="/api/v1/organization", tags=["organization"])
 
 MAX_SYSTEM_PROMPT_CHARS = 4_000
+_LARGEST_NAMED = 5
 _MAY_CHANGE = frozenset({MemberRole.OWNER, MemberRole.ADMIN})
 
 
@@ -45,6 +47,38 @@ class OrganizationPatch(BaseModel):
         return self
 
 
+class DocumentsByStatus(BaseModel):
+    queued: int = 0
+    processing: int = 0
+    ready: int = 0
+    failed: int = 0
+
+
+class LargestDocument(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: UUID
+    filename: str
+    size_bytes: int
+
+
+class StorageUseOut(BaseModel):
+    """What documents take up that are not deleted."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    documents: int
+    bytes: int = Field(
+        validation_alias="size_bytes",
+        description="Of the newest content of each. Until a replacement is ready, the one before is"
+        " kept too, and not counted.",
+    )
+    pages: int
+    chunks: int
+    by_status: DocumentsByStatus
+    largest: list[LargestDocument] = Field(description="At most five, the largest first.")
+
+
 @router.get("")
 async def read_organization(caller: Caller, resources: ResourcesDep) -> OrganizationSettingsOut:
     async with resources.db.transaction(caller) as session:
@@ -70,3 +104,11 @@ async def patch_organization(
             ),
         )
     return OrganizationSettingsOut.model_validate(changed)
+
+
+@router.get("/storage")
+async def read_storage_use(caller: Caller, resources: ResourcesDep) -> StorageUseOut:
+    """How many documents there are, how large, and the largest of them."""
+    async with resources.db.transaction(caller) as session:
+        used = await measure_storage(session, caller.org_id, largest=_LARGEST_NAMED)
+    return StorageUseOut.model_validate(used)

@@ -37,7 +37,7 @@ async def list_names(person: Person, **params: Any) -> list[str]:
 
 async def test_a_new_organization_has_no_documents(person: Person) -> None:
     response = await person.get("/api/v1/documents")
-    assert response.json() == {"items": [], "next_cursor": None}
+    assert response.json() == {"items": [], "next_cursor": None, "total": 0}
 
 
 async def test_pages_walk_over_all_documents_newest_first(person: Person) -> None:
@@ -60,7 +60,7 @@ async def test_a_page_that_is_just_full_is_the_last(person: Person) -> None:
         await upload(person, f"{n}.txt", f"text {n}".encode())
     page = (await person.get("/api/v1/documents", params={"limit": 2})).json()
     assert len(page["items"]) == 2
-    assert page["next_cursor"] is None
+    assert (page["next_cursor"], page["total"]) == (None, 2)
 
 
 async def test_documents_of_one_instant_are_not_lost_between_pages(
@@ -129,6 +129,7 @@ async def test_documents_are_filtered_by_status(person: Person, ingester: Ingest
     assert await list_names(person, status="failed") == ["blank.txt"]
     assert await list_names(person, status="queued") == ["new.txt"]
     assert await list_names(person, status="processing") == []
+    assert await list_names(person, status=["failed", "ready"]) == ["blank.txt", "good.txt"]
     response = await person.get("/api/v1/documents", params={"status": "gone"})
     assert response.status_code == 422
 
