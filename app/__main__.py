@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import importlib.util
+import json
 import os
 import signal
 import sys
@@ -221,6 +222,17 @@ def _reembed(settings: Settings, options: argparse.Namespace) -> int:
     )
 
 
+def _openapi(settings: Settings, _options: argparse.Namespace) -> int:
+    """print the API's OpenAPI document, which clients are made from."""
+    from app.main import create_app  # noqa: PLC0415
+
+    # The document is the product's, whatever an installation calls itself.
+    name = Settings.model_fields["app_name"].default
+    document = create_app(settings.model_copy(update={"app_name": name})).openapi()
+    print(json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False))
+    return 0
+
+
 def _add_reembed_arguments(parser: argparse.ArgumentParser) -> None:
     steps = ("start", "status", "pause", "resume", "cancel", "switch", "rollback", "finish")
     parser.add_argument("step", choices=steps, metavar="STEP", help=", ".join(steps))
@@ -243,6 +255,7 @@ COMMANDS: Mapping[str, Callable[[Settings, argparse.Namespace], int]] = {
     "operator": _operator,
     "reembed": _reembed,
     "doctor": _doctor,
+    "openapi": _openapi,
 }
 # What a command takes besides its name.
 ARGUMENTS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {

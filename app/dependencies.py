@@ -32,18 +32,34 @@ log = structlog.get_logger(__name__)
 # Everything that may be called without a credential. Reviewed; a test keeps a copy of it.
 PUBLIC_ROUTES = frozenset(
     {
+        # The web app: its page, which shows nothing of anybody, and the page's files.
         ("GET", "/"),
+        ("GET", "/sign-in"),
+        ("GET", "/chat/{conversation_id}"),
+        ("GET", "/documents"),
+        ("GET", "/documents/{document_id}"),
+        ("GET", "/settings"),
+        ("GET", "/settings/{section}"),
+        ("GET", "/assets/{name:path}"),
+        ("GET", "/pdfjs/{name:path}"),
+        ("GET", "/favicon.svg"),
         ("GET", "/health"),
         ("GET", "/health/ready"),
         ("GET", "/metrics"),
-        # The API's own pages; not there in production.
+        # The API's own description; not there in production.
         ("GET", "/docs"),
-        ("GET", "/docs/oauth2-redirect"),
+        ("GET", "/docs/start.js"),
+        ("GET", "/docs/{name}"),
         ("GET", "/openapi.json"),
         ("POST", "/api/v1/auth/register"),
         ("POST", "/api/v1/auth/login"),
         ("POST", "/api/v1/auth/refresh"),
         ("POST", "/api/v1/auth/logout"),
+        # By the web app's cookie, or to get it; for its own pages alone.
+        ("POST", "/api/v1/session"),
+        ("POST", "/api/v1/session/register"),
+        ("POST", "/api/v1/session/refresh"),
+        ("DELETE", "/api/v1/session"),
     }
 )
 
@@ -155,6 +171,9 @@ async def get_last_event_id(
     return after
 
 
+LastEventId = Annotated[int | None, Depends(get_last_event_id)]
+
+
 def _credentials_of(request: Request) -> list[str]:
     return request.headers.getlist("authorization") + request.headers.getlist("x-api-key")
 
@@ -199,12 +218,21 @@ async def get_answerer(resources: ResourcesDep) -> Answerer:
     return Answerer(resources.retriever, resources.models)
 
 
+AnswererDep = Annotated[Answerer, Depends(get_answerer)]
+
+
 async def get_runs(resources: ResourcesDep) -> RunEngine:
     return resources.runs
 
 
+RunsDep = Annotated[RunEngine, Depends(get_runs)]
+
+
 async def get_stream_timing(resources: ResourcesDep) -> StreamTiming:
     return stream_timing(is_production=resources.settings.is_production)
+
+
+StreamTimingDep = Annotated[StreamTiming, Depends(get_stream_timing)]
 
 
 async def get_intake(resources: ResourcesDep) -> Intake:
@@ -243,7 +271,9 @@ def check_routes_are_guarded(routes: Sequence[BaseRoute]) -> None:
         if dependant is not None and _authenticates(dependant):
             continue
         for method in sorted(getattr(route.original_route, "methods", None) or {"ANY"}):
-            if method != "HEAD" and (method, route.path) not in PUBLIC_ROUTES:
+            # HEAD is GET without the body.
+            asked = "GET" if method == "HEAD" else method
+            if (asked, route.path) not in PUBLIC_ROUTES:
                 raise RuntimeError(
                     f"{method} {route.path} has no authentication and is not a public route"
                 )

@@ -14,6 +14,7 @@ from app import exception_handlers
 from app.chat.run_sweep import RunSweeper
 from app.config import Settings
 from app.core.logging import configure_logging
+from app.core.static_files import StaticFolder
 from app.dependencies import check_routes_are_guarded
 from app.documents.housekeeping import Housekeeper
 from app.ingestion.hnsw import run_index_builder
@@ -21,9 +22,16 @@ from app.ingestion.sweep import Sweeper
 from app.middleware import BodyLimit, RequestContext, RequestProfiler
 from app.resources import Resources, open_resources
 from app.retrieval.recall import run_recall_measurements
-from app.routers import ROUTERS
+from app.routers import ROUTERS, docs, web
 
 log = structlog.get_logger(__name__)
+
+# What the `openai` package of npm adds to requests from a page.
+_OPENAI_CLIENT_HEADERS = (
+    *("User-Agent", "X-Stainless-Arch", "X-Stainless-Helper-Method", "X-Stainless-Lang"),
+    *("X-Stainless-OS", "X-Stainless-Package-Version", "X-Stainless-Retry-Count"),
+    *("X-Stainless-Runtime", "X-Stainless-Runtime-Version", "X-Stainless-Timeout"),
+)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -38,12 +46,16 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         version="0.1.0",
         debug=settings.debug and not settings.is_production,
         lifespan=lambda app: _lifespan(app, settings),
-        docs_url=None if settings.is_production else "/docs",
+        docs_url=None,  # see routers/docs.py
         redoc_url=None,
         openapi_url=None if settings.is_production else "/openapi.json",
     )
     for router in ROUTERS.values():
         app.include_router(router)
+    if not settings.is_production:
+        app.include_router(docs.router)
+        app.state.swagger_ui = StaticFolder(docs.SWAGGER_UI)
+    app.state.web_app = StaticFolder(web.DIST)
     check_routes_are_guarded(app.routes)
     exception_handlers.install(app)
     app.add_middleware(BodyLimit)
@@ -57,9 +69,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             *("Authorization", "Content-Type", "Last-Event-ID", "X-API-Key", "Idempotency-Key"),
             *("Tus-Resumable", "Upload-Length", "Upload-Metadata", "Upload-Offset"),
             "Upload-Checksum",
+            *_OPENAI_CLIENT_HEADERS,
         ],
         expose_headers=[
-            *("X-Request-ID", "X-Processing-Time-Ms", "Location", "Retry-After"),
+            *("X-Request-ID", "X-Processing-Time-Ms", "Location", "Retry-After", "ETag"),
             *("Accept-Ranges", "Content-Range", "Content-Disposition", "Idempotency-Replayed"),
             *("Tus-Resumable", "Tus-Version", "Tus-Extension", "Tus-Max-Size"),
             *("Tus-Checksum-Algorithm", "Upload-Offset", "Upload-Length", "Upload-Metadata"),

@@ -29,7 +29,18 @@ _SECURITY_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
 }
+# For all that does not set its own. An answer of the API is data: shown as a page it loads nothing.
+_DEFAULT_HEADERS = _SECURITY_HEADERS | {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "private, no-store",
+}
+# pyinstrument's page is one file.
+_PROFILE_POLICY = (
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
+    "img-src data:; font-src data:"
+)
 
 
 class RequestContext:
@@ -56,10 +67,8 @@ class RequestContext:
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 headers["X-Processing-Time-Ms"] = f"{1000 * (time.perf_counter() - started):.1f}"
-                for name, value in _SECURITY_HEADERS.items():
+                for name, value in _DEFAULT_HEADERS.items():
                     headers.setdefault(name, value)
-                if scope["path"].startswith(("/api/", "/v1/")):
-                    headers.setdefault("Cache-Control", "private, no-store")
             await send(message)
 
         try:
@@ -115,7 +124,10 @@ class RequestProfiler:
 
         with Profiler(async_mode="enabled") as profiler:
             await self.app(scope, receive, discard)
-        await HTMLResponse(profiler.output_html())(scope, receive, send)
+        page = HTMLResponse(
+            profiler.output_html(), headers={"Content-Security-Policy": _PROFILE_POLICY}
+        )
+        await page(scope, receive, send)
 
 
 def _request_id(scope: Scope) -> str:

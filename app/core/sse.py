@@ -23,6 +23,10 @@ _CLOSE_TIMEOUT_S = 5.0
 # Between the interruption of a stream and its end by force, for the last frames.
 _FAREWELL_S = 1.0
 AWAY_S, _AWAY_PING_S = 10.0, 2.0
+PING_FRAME = ServerSentEvent(data='{"type":"ping"}', sep="\n")
+# To readers that take every frame for a part of the answer: nothing sees it but a proxy.
+PING_COMMENT = ServerSentEvent(comment="ping", sep="\n")
+_PING = PING_FRAME.encode()
 
 Frame = Mapping[str, Any]
 
@@ -61,21 +65,41 @@ class FrameSource(Protocol):
     async def aclose(self) -> None: ...
 
 
-class FrameStream(EventSourceResponse):
-    """Numbers the frames of a source, pings while it is silent, drops a reader that does not read.
+# From the frames of a source to the bytes of a stream.
+FrameWriter = Callable[[AsyncGenerator[Frame]], AsyncGenerator[bytes]]
 
-    The first frame's id is `after` + 1. On SIGTERM the source has `drain_s` to finish; then it is
-    interrupted and says so.
+
+async def write_frames(frames: AsyncGenerator[Frame], *, after: int = 0) -> AsyncGenerator[bytes]:
+    """Give frames their ids, from `after` + 1 on; `EventSource.onmessage` sees each of them."""
+    async with aclosing(frames):
+        number = after
+        async for frame in frames:
+            number += 1
+            yield encode_frame(number, to_json_line(frame).encode())
+
+
+class FrameStream(EventSourceResponse):
+    """Sends the frames of a source, pings while it is silent, drops a reader that does not read.
+
+    `write` closes the frames that it is given. On SIGTERM the source has `drain_s` to finish; then
+    it is interrupted and says so.
     """
 
-    def __init__(self, source: FrameSource, timing: StreamTiming, *, after: int = 0) -> None:
+    def __init__(
+        self,
+        source: FrameSource,
+        timing: StreamTiming,
+        *,
+        write: FrameWriter = write_frames,
+        ping: ServerSentEvent = PING_FRAME,
+    ) -> None:
         self._source = source
         self._drain_s = timing.drain_s
         self._shutdown = anyio.Event()
         super().__init__(
-            _numbered(source.frames(), after=after),
+            write(source.frames()),
             ping=timing.ping_s,
-            ping_message_factory=_ping,
+            ping_message_factory=lambda: ping,
             send_timeout=timing.send_timeout_s,
             sep="\n",
             headers=_HEADERS,
@@ -313,21 +337,3 @@ def encode_error(code: str, message: str, *, is_retryable: bool) -> bytes:
     """Return a frame about the stream itself, without an id: it is not part of what is told."""
     frame = {"type": "error", "code": code, "message": message, "retryable": is_retryable}
     return b"data: %b\n\n" % to_json_line(frame).encode()
-
-
-async def _numbered(
-    frames: AsyncGenerator[Frame], *, after: int
-) -> AsyncGenerator[ServerSentEvent]:
-    """Give frames their ids, 1, 2, 3, …; `EventSource.onmessage` sees each of them."""
-    number = after
-    async with aclosing(frames):
-        async for frame in frames:
-            number += 1
-            yield ServerSentEvent(data=to_json_line(frame), id=str(number), sep="\n")
-
-
-def _ping() -> ServerSentEvent:
-    return ServerSentEvent(data=to_json_line({"type": "ping"}), sep="\n")
-
-
-_PING = b'data: {"type":"ping"}\n\n'

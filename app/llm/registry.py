@@ -164,6 +164,10 @@ class Models:
             states[name] = "unconfigured" if is_absent else models.state
         return states
 
+    def is_refused(self, name: str) -> bool:
+        """Say whether the provider answered the last look, and did not take our credentials."""
+        return name in self._lists and self._lists[name].state == "unconfigured"
+
     def open_embedding(self, provider: str, model: str) -> EmbeddingProvider:
         """Return an embedding model, always the same object for the same one. Sends nothing.
 

@@ -14,15 +14,20 @@ from app.routers import (
     index_admin,
     inspection,
     messages,
+    models,
+    openai_compat,
     organization,
     resumable,
     runs,
     search,
     uploads,
+    web,
+    web_session,
 )
 
 ROUTERS: dict[str, APIRouter] = {
     "auth": auth.router,
+    "web_session": web_session.router,
     "organization": organization.router,
     # Before the documents: `upload` is no document's id.
     "uploads": uploads.router,
@@ -37,7 +42,10 @@ ROUTERS: dict[str, APIRouter] = {
     "conversations": conversations.router,
     "messages": messages.router,
     "runs": runs.router,
+    "models": models.router,
+    "openai_compat": openai_compat.router,
     "embedding_spaces": embedding_spaces.router,
     "index_admin": index_admin.router,
     "health": health.router,
+    "web": web.router,
 }

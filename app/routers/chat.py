@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Any
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, Field
 from sse_starlette import EventSourceResponse
 
@@ -17,24 +17,20 @@ from app.accounts.idempotency import Answer as Begun
 from app.accounts.principal import Principal
 from app.chat.document_texts import with_passages
 from app.chat.events import Citation, Done, Failure, Start, spans_frame, usage_frame
-from app.chat.pipeline import Answer, Answerer, Prepared
+from app.chat.pipeline import Answer, Answerer, Question
 from app.chat.runs import RunEngine
 from app.chat.streaming import AnswerStream
 from app.core.connection import while_connected
 from app.core.db import Database
 from app.core.errors import AppError, Conflict, ProviderError, ProviderErrorKind, Unavailable
 from app.core.sse import EncodedStream, FrameStream, StreamTiming
-from app.dependencies import Caller, ResourcesDep, get_answerer, get_runs, get_stream_timing
+from app.dependencies import AnswererDep, Caller, ResourcesDep, RunsDep, StreamTimingDep
 from app.routers.chat_requests import ChatRequest, IdempotencyKeyHeader, begin_answer
 from app.routers.messages import UnreadyDocumentOut
 
 router = APIRouter(prefix="/api/v1/chat", tags=["chat"])
 
 _POLL_S = 0.5
-
-AnswererDep = Annotated[Answerer, Depends(get_answerer)]
-RunsDep = Annotated[RunEngine, Depends(get_runs)]
-StreamTimingDep = Annotated[StreamTiming, Depends(get_stream_timing)]
 
 
 class CitationOut(BaseModel):
@@ -123,8 +119,8 @@ async def chat(
             request.receive, _wait(resources.db, runs, caller, run_id)
         )
     else:
-        prepared = await _prepare(body, request, caller, answerer)
-        collected = await while_connected(request.receive, _collect(Answer(prepared)))
+        answer = await prepare_answer(body.to_question(), request, caller, answerer)
+        collected = await while_connected(request.receive, collect(answer))
     elapsed_ms = 1000 * (time.perf_counter() - started)
     return _to_response(collected, body, request.state.request_id, elapsed_ms)
 
@@ -141,8 +137,8 @@ async def chat_stream(
 ) -> Response:
     """The same as frames: `{"token": …}` and at last `{"done": true}`."""
     if not _is_kept(body, idempotency_key):
-        prepared = await _prepare(body, request, caller, answerer)
-        return await _respond_with_stream(prepared, request, timing)
+        answer = await prepare_answer(body.to_question(), request, caller, answerer)
+        return FrameStream(await begin_stream(answer, request, timing), timing)
     runs.refuse_too_many(caller)  # while nothing has begun that nobody would read
     begun = await begin_answer(body, request, caller, answerer, runs, key=idempotency_key)
     run_id = UUID(begun.body["run_id"])
@@ -165,46 +161,52 @@ def _is_kept(body: ChatRequest, key: str | None) -> bool:
     return body.conversation_id is not None or key is not None
 
 
-async def _prepare(
-    body: ChatRequest, request: Request, caller: Principal, answerer: Answerer
-) -> Prepared:
-    """Do every check that can fail, so that a failure still has a status of its own."""
+async def prepare_answer(
+    question: Question, request: Request, caller: Principal, answerer: Answerer
+) -> Answer:
+    """Do every check that can fail, so that a failure still has a status of its own.
 
-    async def prepare() -> Prepared:
-        return await answerer.prepare(caller, await answerer.admit(caller, body.to_question()))
+    The answer is not kept. Raises ClientGone.
+    """
+
+    async def prepare() -> Answer:
+        admitted = await answerer.admit(caller, question)
+        return Answer(await answerer.prepare(caller, admitted))
 
     return await while_connected(request.receive, prepare())
 
 
-async def _respond_with_stream(
-    prepared: Prepared, request: Request, timing: StreamTiming
-) -> Response:
-    """Let the provider's first event decide the status, if it comes in time."""
-    stream = AnswerStream(Answer(prepared))
+async def begin_stream(answer: Answer, request: Request, timing: StreamTiming) -> AnswerStream:
+    """Let the provider's first event decide the status, if it comes in time.
+
+    Raises what the provider failed with, and ClientGone.
+    """
+    stream = AnswerStream(answer)
     try:
         await while_connected(request.receive, stream.wait_until_begun(timing.status_wait_s))
     except BaseException:
         await stream.aclose()
         raise
-    return FrameStream(stream, timing)
+    return stream
 
 
 @dataclass(frozen=True, slots=True)
-class _Collected:
+class CollectedAnswer:
     start: Start
     text: str
     citations: Sequence[Citation]
     done: Done
 
 
-async def _collect(answer: Answer) -> _Collected:
+async def collect(answer: Answer) -> CollectedAnswer:
+    """Generate all of it. Raises what the provider failed with."""
     async with aclosing(answer.events()) as events:
         done = [event async for event in events][-1]
     assert isinstance(done, Done)  # noqa: S101  # the promise of events()
-    return _Collected(answer.start, answer.text, answer.citations, done)
+    return CollectedAnswer(answer.start, answer.text, answer.citations, done)
 
 
-async def _wait(db: Database, runs: RunEngine, caller: Principal, run_id: UUID) -> _Collected:
+async def _wait(db: Database, runs: RunEngine, caller: Principal, run_id: UUID) -> CollectedAnswer:
     """Wait for the end of a run, here or elsewhere. Raises what it failed with."""
     record = None
     while record is None:
@@ -220,7 +222,7 @@ async def _wait(db: Database, runs: RunEngine, caller: Principal, run_id: UUID) 
         citations = await with_passages(
             session, caller.org_id, [citation for _, citation in record.citations]
         )
-    return _Collected(record.start, record.text, citations, record.done)
+    return CollectedAnswer(record.start, record.text, citations, record.done)
 
 
 def _to_error(failure: Failure) -> AppError:
@@ -231,7 +233,7 @@ def _to_error(failure: Failure) -> AppError:
 
 
 def _to_response(
-    collected: _Collected,
+    collected: CollectedAnswer,
     body: ChatRequest,
     request_id: str,
     elapsed_ms: float,

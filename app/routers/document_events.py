@@ -17,6 +17,7 @@ Each frame is the whole state, so a reader who comes back needs no replay. What 
 
 from dataclasses import replace
 from datetime import datetime
+from functools import partial
 from typing import Annotated
 from uuid import UUID
 
@@ -26,15 +27,15 @@ from pydantic import BaseModel, ConfigDict
 from sqlalchemy.exc import SQLAlchemyError
 from sse_starlette import EventSourceResponse
 
-from app.core.sse import FrameStream, StreamTiming, wait_for_database
+from app.core.sse import FrameStream, StreamTiming, wait_for_database, write_frames
 from app.core.stream_tokens import StreamAudience, StreamScope
 from app.dependencies import (
     Caller,
+    LastEventId,
     ResourcesDep,
     StreamAuthentication,
     StreamCaller,
-    get_last_event_id,
-    get_stream_timing,
+    StreamTimingDep,
 )
 from app.documents.library import get_document
 from app.documents.progress_stream import ProgressStream
@@ -46,8 +47,6 @@ log = structlog.get_logger(__name__)
 router = APIRouter(prefix="/api/v1/documents", tags=["documents"])
 
 
-LastEventId = Annotated[int | None, Depends(get_last_event_id)]
-StreamTimingDep = Annotated[StreamTiming, Depends(get_stream_timing)]
 AllCaller = Annotated[StreamCaller | None, Depends(StreamAuthentication(StreamAudience.DOCUMENTS))]
 OneCaller = Annotated[
     StreamCaller | None,
@@ -133,4 +132,5 @@ def _watch(
     )
     stream = ProgressStream(resources.progress, watch, caller.confirm, confirm_s=timing.confirm_s)
     # No answer is lost by an end at once.
-    return FrameStream(stream, replace(timing, drain_s=0.0), after=last_event_id or 0)
+    write = partial(write_frames, after=last_event_id or 0)
+    return FrameStream(stream, replace(timing, drain_s=0.0), write=write)

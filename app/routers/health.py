@@ -4,12 +4,11 @@ import asyncio
 from typing import Literal
 
 from fastapi import APIRouter, Response, status
-from fastapi.responses import RedirectResponse
 from pydantic import BaseModel
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.core.errors import NotFound, ProviderError
+from app.core.errors import ProviderError
 from app.core.metrics import render_metrics
 from app.core.redis import REDIS_ERRORS, WORKER_HEARTBEAT_KEY
 from app.dependencies import ResourcesDep
@@ -29,14 +28,6 @@ class Readiness(BaseModel):
 
     status: Literal["ready", "degraded", "unavailable"]
     checks: dict[str, str]
-
-
-@router.get("/", include_in_schema=False)
-async def index(resources: ResourcesDep) -> RedirectResponse:
-    """The API's own pages, where there are any."""
-    if resources.settings.is_production:
-        raise NotFound("There is no page here.")
-    return RedirectResponse("/docs")
 
 
 @router.get("/health")
@@ -59,7 +50,7 @@ async def ready(resources: ResourcesDep, response: Response) -> Readiness:
         response.status_code = status.HTTP_503_SERVICE_UNAVAILABLE
         response.headers["Retry-After"] = "5"
         return Readiness(status="unavailable", checks=checks)
-    checks["embedding_model"] = await _check_embedding_model(resources)
+    checks["embedding_model"] = await check_embedding_model(resources)
     is_fine = all(state in ("ok", "unconfigured") for state in checks.values())
     return Readiness(status="ready" if is_fine else "degraded", checks=checks)
 
@@ -79,7 +70,9 @@ async def _check_database(resources: Resources) -> str:
     return "ok"
 
 
-async def _check_embedding_model(resources: Resources) -> str:
+async def check_embedding_model(
+    resources: Resources,
+) -> Literal["ok", "unusable", "unknown"]:
     """Say whether the model that documents are embedded with can be used with these settings."""
     try:
         resources.spaces.get_embedder(await resources.spaces.find_live())

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 
 from app.accounts.principal import Principal
 from app.core.errors import UnprocessableRequest
+from app.core.static_files import names_etag
 from app.dependencies import Caller, ResourcesDep
 from app.documents import inspection
 from app.documents.inspection import PageFile
@@ -199,7 +200,7 @@ async def get_page_image(
         check_drawable(page)
         etag = f'W/"{page.version}-{number}-{drawn_px}"'
         headers = {"ETag": etag, "Cache-Control": f"private, max-age={_MAX_AGE_S}"}
-        if _names(if_none_match, etag):
+        if names_etag(if_none_match, etag):
             return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers=headers)
         try:
             png = await resources.page_images.get_image(page, width=drawn_px)
@@ -260,12 +261,6 @@ async def _find_page(
 ) -> PageFile:
     async with resources.db.reading(caller) as driver:
         return await inspection.get_page_file(driver, caller.org_id, document_id, number=number)
-
-
-def _names(if_none_match: str | None, etag: str) -> bool:
-    """Say whether the header names a weak ETag, or any at all (RFC 9110, section 13.1.2)."""
-    named = {name.strip() for name in (if_none_match or "").split(",")}
-    return not named.isdisjoint({"*", etag, etag.removeprefix("W/")})
 
 
 def _check_range(page: PageFile, start: int, end: int) -> None:

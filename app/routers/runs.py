@@ -21,24 +21,25 @@ from pydantic import BaseModel, Field
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sse_starlette import EventSourceResponse
 
+from app.accounts.principal import Principal
 from app.chat.events import to_frame
-from app.chat.pipeline import Answerer
 from app.chat.run_state import RunState
-from app.chat.runs import RunEngine
 from app.core.db import DATABASE_ERRORS
-from app.core.sse import EncodedStream, StreamTiming, wait_for_database
+from app.core.sse import EncodedStream, wait_for_database
 from app.core.stream_tokens import StreamAudience, StreamScope
 from app.dependencies import (
+    AnswererDep,
     Caller,
+    LastEventId,
     ResourcesDep,
+    RunsDep,
     StreamAuthentication,
     StreamCaller,
-    get_answerer,
-    get_last_event_id,
-    get_runs,
-    get_stream_timing,
+    StreamTimingDep,
 )
+from app.resources import Resources
 from app.routers.chat_requests import ChatRequest, IdempotencyKeyHeader, begin_answer
+from app.routers.document_events import EventsUrl
 
 log = structlog.get_logger(__name__)
 
@@ -48,10 +49,6 @@ _BUSY_S = 2.0
 # A native `EventSource` else waits for 3 s and more.
 _RETRY_MS = 1000
 
-AnswererDep = Annotated[Answerer, Depends(get_answerer)]
-RunsDep = Annotated[RunEngine, Depends(get_runs)]
-StreamTimingDep = Annotated[StreamTiming, Depends(get_stream_timing)]
-LastEventId = Annotated[int | None, Depends(get_last_event_id)]
 Reader = Annotated[
     StreamCaller | None,
     Depends(StreamAuthentication(StreamAudience.RUN, resource="run_id", recalls=True)),
@@ -110,16 +107,12 @@ async def create_run(
     )
     run_id = UUID(answer.body["run_id"])
     state = await runs.get(caller, run_id) if answer.is_replayed else None
-    issued = await resources.principals.issue_stream_token(
-        caller, StreamScope(StreamAudience.RUN, run_id)
-    )
-    path = f"{router.prefix}/{run_id}"
-    response.headers["Location"] = path
+    events = await _issue_events_url(resources, caller, run_id)
+    response.headers["Location"] = f"{router.prefix}/{run_id}"
     if answer.is_replayed:
         response.headers["Idempotency-Replayed"] = "true"
-    events_url = f"{path}/events?token={issued.token}"
     now = {} if state is None else {"status": state.status.value}
-    return RunCreated(**answer.body | now, events_url=events_url, expires_at=issued.expires_at)
+    return RunCreated(**answer.body | now | events.model_dump())
 
 
 @router.get("/{run_id}")
@@ -132,6 +125,15 @@ async def get_run(run_id: UUID, caller: Caller, runs: RunsDep) -> RunOut:
 async def cancel_run(run_id: UUID, caller: Caller, runs: RunsDep) -> RunOut:
     """End the answer where it is, within a second; one that has ended stays as it is."""
     return _run_out(await runs.cancel(caller, run_id))
+
+
+@router.post("/{run_id}/events", status_code=status.HTTP_201_CREATED)
+async def create_run_events_url(
+    run_id: UUID, caller: Caller, resources: ResourcesDep, runs: RunsDep
+) -> EventsUrl:
+    """Make another URL for an `EventSource`: the page was loaded anew, or the first has expired."""
+    await runs.get(caller, run_id)
+    return await _issue_events_url(resources, caller, run_id)
 
 
 @router.get("/{run_id}/events", response_class=EventSourceResponse)
@@ -155,6 +157,16 @@ async def read_run(
         return Response(status_code=status.HTTP_204_NO_CONTENT)
     reader.confirm_with(caller.confirm, every_s=timing.confirm_s, is_due=caller.is_recalled)
     return EncodedStream(reader, timing, retry_ms=_RETRY_MS)
+
+
+async def _issue_events_url(resources: Resources, caller: Principal, run_id: UUID) -> EventsUrl:
+    issued = await resources.principals.issue_stream_token(
+        caller, StreamScope(StreamAudience.RUN, run_id)
+    )
+    return EventsUrl(
+        events_url=f"{router.prefix}/{run_id}/events?token={issued.token}",
+        expires_at=issued.expires_at,
+    )
 
 
 def _run_out(state: RunState) -> RunOut:

@@ -268,6 +268,26 @@ async def test_listed_origins_may_call(strict: httpx2.AsyncClient, origin: str) 
         assert "Origin" in response.headers["Vary"]
 
 
+# What the `openai` package of npm adds in a browser; Firefox and Safari also send its User-Agent.
+OPENAI_HEADERS = (
+    "authorization,content-type,user-agent,x-stainless-arch,x-stainless-helper-method,"
+    "x-stainless-lang,x-stainless-os,x-stainless-package-version,x-stainless-retry-count,"
+    "x-stainless-runtime,x-stainless-runtime-version,x-stainless-timeout"
+)
+
+
+async def test_openais_client_may_call_from_a_listed_page(strict: httpx2.AsyncClient) -> None:
+    origin = "https://app.example.com"
+    asked = {"Origin": origin, "Access-Control-Request-Method": "POST"}
+    for names, status in ((OPENAI_HEADERS, 200), ("x-stainless-other", 400)):
+        response = await strict.options(
+            "/v1/chat/completions", headers=asked | {"Access-Control-Request-Headers": names}
+        )
+        assert response.status_code == status
+    exposed = (await strict.get("/health", headers={"Origin": origin})).headers
+    assert "ETag" in exposed["Access-Control-Expose-Headers"].split(", ")
+
+
 async def test_without_a_setting_production_allows_no_origin(settings: Settings) -> None:
     production = settings.model_copy(
         update={"environment": type(settings.environment).PRODUCTION, "cors_origins": ""}

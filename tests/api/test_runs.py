@@ -440,6 +440,7 @@ async def test_of_another_user_it_is_404(
                 ("GET", path),
                 ("GET", f"{path}/events"),
                 ("POST", f"{path}/cancel"),
+                ("POST", f"{path}/events"),
             ):
                 response = await server.client.request(method, url, headers=stranger.headers)
                 assert response.status_code == 404, (method, url)
@@ -475,6 +476,23 @@ async def test_a_token_opens_its_run_alone(server: Server, reader: Person) -> No
         response = await server.client.request(method, url, headers=headers)
         assert response.status_code == 401
     assert (await server.client.get(f"{RUNS}/{new_id()}/events")).status_code == 401
+
+
+async def test_another_url_opens_the_same_events(
+    server: Server, reader: Person, provider: ProviderServer
+) -> None:
+    """Of a page that was loaded anew."""
+    provider.script(Reply(text=ANSWER))
+    run = await begin(reader)
+    frames = await read(server.client, run)
+    response = await reader.post(f"{RUNS}/{run['run_id']}/events")
+    assert response.status_code == 201
+    made = response.json()
+    assert set(made) == {"events_url", "expires_at"}
+    assert made["events_url"].startswith(f"{RUNS}/{run['run_id']}/events?token=st_")
+    assert made["expires_at"] >= run["expires_at"]
+    assert lines_of(await read(server.client, run | made)) == lines_of(frames)
+    assert (await reader.post(f"{RUNS}/{new_id()}/events")).status_code == 404
 
 
 async def test_the_token_of_a_document_opens_no_run(server: Server, reader: Person) -> None:

@@ -1,5 +1,6 @@
 """The command line: what can't work ends at once, with one line that says why."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,19 @@ def test_the_doctor_finds_a_model_that_cannot_work(
     assert main(["doctor"]) == 1
     (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("fail")]
     assert f"{next(iter(settings))} is " in line
+
+
+def test_the_openapi_document_is_the_same_wherever_it_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["openapi"]) == 0
+    printed = capsys.readouterr().out
+    set_all(monkeypatch, NOWHERE | {"APP_NAME": "Ours", "LOG_LEVEL": "ERROR", "PORT": "9000"})
+    assert main(["openapi"]) == 0
+    assert capsys.readouterr().out == printed
+    document = json.loads(printed)
+    assert document["info"]["title"] == "Footnote"
+    assert "/api/v1/chat/runs" in document["paths"]
 
 
 def test_each_provider_that_can_be_named_is_there() -> None:

@@ -1,13 +1,25 @@
-"""The response that sends encoded frames: joined, with pings, and its end in every case."""
+"""The responses that send frames: as they are written, with pings, their end in every case."""
 
 import asyncio
 import time
+from collections.abc import AsyncGenerator
+from functools import partial
 from typing import Any
 
 import pytest
 from starlette.types import Message
 
-from app.core.sse import Alarm, EncodedStream, StreamTiming, encode_error, to_json_line
+from app.core.sse import (
+    PING_COMMENT,
+    Alarm,
+    EncodedStream,
+    Frame,
+    FrameStream,
+    StreamTiming,
+    encode_error,
+    to_json_line,
+    write_frames,
+)
 
 FAST = StreamTiming(ping_s=0.01, send_timeout_s=0.05)
 
@@ -58,7 +70,7 @@ class Client:
     def body(self) -> bytes:
         return b"".join(message.get("body", b"") for message in self.sent)
 
-    async def get(self, stream: EncodedStream, method: str = "GET") -> None:
+    async def get(self, stream: EncodedStream | FrameStream, method: str = "GET") -> None:
         async with asyncio.timeout(5):
             await stream({"type": "http", "method": method}, self.receive, self.send)
 
@@ -161,6 +173,65 @@ async def test_a_source_that_fails_is_closed_and_its_error_known() -> None:
     with pytest.raises(TimeoutError, match="of its own"):
         await Client().get(EncodedStream(source, FAST))
     assert source.closed == 1
+
+
+class Frames:
+    """Two frames; between them silence until the reader leaves, or `goes_on` is set."""
+
+    def __init__(self) -> None:
+        self.goes_on = asyncio.Event()
+        self.closed = 0
+
+    async def frames(self) -> AsyncGenerator[Frame]:
+        yield {"type": "token", "token": "a\n"}
+        await self.goes_on.wait()
+        yield {"type": "done"}
+
+    def interrupt(self) -> None:
+        self.goes_on.set()
+
+    async def aclose(self) -> None:
+        self.closed += 1
+
+
+async def test_frames_are_numbered_from_where_the_reader_left() -> None:
+    for after, ids in ((0, (1, 2)), (41, (42, 43))):
+        client, source = Client(), Frames()
+        source.goes_on.set()
+        await client.get(FrameStream(source, FAST, write=partial(write_frames, after=after)))
+        first, last = ids
+        assert client.body == (
+            b'id: %d\ndata: {"type":"token","token":"a\\n"}\n\n'
+            b'id: %d\ndata: {"type":"done"}\n\n' % (first, last)
+        )
+        assert source.closed == 1
+
+
+async def test_frames_can_be_written_in_another_way_with_other_pings() -> None:
+    closed = False
+
+    async def write(frames: AsyncGenerator[Frame]) -> AsyncGenerator[bytes]:
+        nonlocal closed
+        try:
+            async for frame in frames:
+                yield b"data: %b\n\n" % frame["type"].encode()
+        finally:
+            closed = True
+
+    for stream_of, ping in (
+        (partial(FrameStream, ping=PING_COMMENT), b": ping\n\n"),
+        (FrameStream, b'data: {"type":"ping"}\n\n'),
+    ):
+        client, source = Client(), Frames()
+        getting = asyncio.create_task(client.get(stream_of(source, FAST, write=write)))
+        async with asyncio.timeout(5):
+            while client.body.count(ping) < 2:
+                await asyncio.sleep(0.001)
+        source.goes_on.set()
+        await getting
+        assert client.body.replace(ping, b"") == b"data: token\n\ndata: done\n\n"
+        assert closed
+        assert source.closed == 1
 
 
 def test_json_is_one_line_of_ascii() -> None:
