@@ -115,7 +115,7 @@ def test_names_in_the_bundle_change_with_their_content(dist: Path) -> None:
 
 def split_name(name: str) -> list[str]:
     """Return what may be the hash in a name such as `index-BkVx0_-a.js`."""
-    stem = name.partition(".")[0]
+    stem = Path(name).stem
     return [stem[index + 1 :] for index, letter in enumerate(stem) if letter == "-"]
 
 

@@ -1,0 +1,117 @@
+/** The frame of the app: who is not signed in signs in; else sidebar, view, and a document beside it. */
+import { signal } from "@preact/signals";
+import { useEffect, useState } from "preact/hooks";
+import { SignInView } from "./account/sign_in_view";
+import { loadModels } from "./api/models";
+import { isKnown, refresh, user } from "./api/session";
+import { ChatView } from "./chat/chat_view";
+import { Sidebar } from "./conversations/sidebar";
+import { DocumentView } from "./documents/document_view";
+import { DocumentsView } from "./documents/documents_view";
+import { DropZone } from "./documents/drop_zone";
+import { watchDocuments } from "./documents/feed";
+import { Link, navigate, type Route, route } from "./router";
+import { SettingsView } from "./settings/settings_view";
+import { IconButton } from "./ui/button";
+import { EmptyState, ErrorState, Loading } from "./ui/states";
+import { Toasts } from "./ui/toast";
+import { closeViewer, viewing } from "./viewer/state";
+import { ViewerPane } from "./viewer/viewer_pane";
+import "./theme";
+import "./app.css";
+
+/** On a narrow screen the sidebar lies over the view, when it is asked for. */
+const isSidebarOpen = signal(false);
+
+export function App() {
+  return (
+    <>
+      <Content />
+      <Toasts />
+    </>
+  );
+}
+
+function Content() {
+  const [error, setError] = useState<unknown>(null);
+  const find = () => {
+    setError(null);
+    refresh().catch(setError);
+  };
+  useEffect(find, []);
+  if (error) return <ErrorState error={error} onRetry={find} />;
+  if (!isKnown.value) return <Loading />;
+  if (!user.value) return <SignInView />;
+  // A key: another person's state must not be this one's.
+  return <Workspace key={user.value.id} />;
+}
+
+function Workspace() {
+  const here = route.value;
+  useEffect(() => {
+    void loadModels();
+    return watchDocuments();
+  }, []);
+  useEffect(() => {
+    if (here.name === "sign-in") navigate("/", { replace: true });
+    isSidebarOpen.value = false;
+    if (here.name !== "chat" && here.name !== "document") closeViewer();
+  }, [here]);
+  return (
+    <DropZone>
+      <div
+        class="workspace"
+        data-sidebar={isSidebarOpen.value ? "open" : undefined}
+        data-viewer={viewing.value ? "open" : undefined}
+      >
+        <a class="skip-link" href="#main">
+          Skip to the content
+        </a>
+        <Sidebar />
+        <button
+          type="button"
+          class="sidebar-scrim"
+          tabIndex={-1}
+          aria-hidden="true"
+          onClick={() => (isSidebarOpen.value = false)}
+        />
+        <main id="main" tabIndex={-1}>
+          <div class="top-bar">
+            <IconButton
+              icon="menu"
+              label="Menu"
+              aria-expanded={isSidebarOpen.value}
+              onClick={() => (isSidebarOpen.value = !isSidebarOpen.value)}
+            />
+            <Link href="/" class="brand">
+              Footnote
+            </Link>
+          </div>
+          <View route={here} />
+        </main>
+        {viewing.value && <ViewerPane />}
+      </div>
+    </DropZone>
+  );
+}
+
+function View({ route: here }: { route: Route }) {
+  switch (here.name) {
+    case "chat":
+      return <ChatView conversationId={here.conversationId} />;
+    case "documents":
+      return <DocumentsView />;
+    case "document":
+      return <DocumentView key={here.documentId} documentId={here.documentId} />;
+    case "settings":
+      return <SettingsView section={here.section} />;
+    case "sign-in":
+      return null;
+    case "nowhere":
+      return (
+        <EmptyState icon="search" title="There is no such page">
+          <Link href="/">Go to your chats</Link>
+        </EmptyState>
+      );
+  }
+}

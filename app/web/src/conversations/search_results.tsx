@@ -1,0 +1,53 @@
+import type { ComponentChildren } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { Link } from "../router";
+import { formatAgo } from "../text/format";
+import { ErrorState, Loading } from "../ui/states";
+import { type FoundMessage, searchConversations } from "./store";
+
+export function SearchResults({ words }: { words: string }) {
+  const [found, setFound] = useState<FoundMessage[] | null>(null);
+  const [error, setError] = useState<unknown>(null);
+  useEffect(() => {
+    let isLatest = true;
+    setError(null);
+    searchConversations(words).then(
+      (items) => isLatest && setFound(items),
+      (reason: unknown) => isLatest && setError(reason),
+    );
+    return () => (isLatest = false);
+  }, [words]);
+  if (error) return <ErrorState error={error} />;
+  if (!found) return <Loading label="Searching" />;
+  if (found.length === 0) return <p class="sidebar-empty">Nothing found. Try other words.</p>;
+  return (
+    <ul class="found">
+      {found.map((each) => (
+        <li key={each.message_id}>
+          <Link href={`/chat/${each.conversation_id}`}>
+            <span class="clip found-title" dir="auto">
+              {each.title || "New chat"}
+            </span>
+            <span class="found-snippet" dir="auto">
+              {marked(each)}
+            </span>
+            <span class="faint">{formatAgo(each.created_at)}</span>
+          </Link>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+/** The snippet with the found words marked. The API counts in code points. */
+function marked({ snippet, matches }: FoundMessage): ComponentChildren[] {
+  const letters = [...snippet];
+  const parts: ComponentChildren[] = [];
+  let at = 0;
+  for (const { start, end } of matches) {
+    parts.push(letters.slice(at, start).join(""), <mark key={start}>{letters.slice(start, end).join("")}</mark>);
+    at = end;
+  }
+  parts.push(letters.slice(at).join(""));
+  return parts;
+}

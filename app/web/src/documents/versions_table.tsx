@@ -1,0 +1,81 @@
+import { useEffect, useState } from "preact/hooks";
+import { api, read, type Schemas } from "../api/client";
+import { formatBytes, formatMoment, formatNumber } from "../text/format";
+import { ErrorState } from "../ui/states";
+import { Badge } from "./status";
+
+type Version = Schemas["DocumentVersionOut"];
+
+const UNKNOWN = "–";
+const STATUS_WORDS = { queued: "Queued", processing: "Processing", ready: "Ready", failed: "Failed" } as const;
+
+/** The contents that a document has had, newest first. */
+export function VersionsTable({ documentId }: { documentId: string }) {
+  const [versions, setVersions] = useState<readonly Version[] | null>(null);
+  const [error, setError] = useState<unknown>(null);
+  const load = () => {
+    setError(null);
+    read(api.GET("/api/v1/documents/{document_id}/versions", { params: { path: { document_id: documentId } } })).then(
+      ({ items }) => setVersions(items),
+      setError,
+    );
+  };
+  useEffect(load, [documentId]);
+  if (!versions && !error) return null;
+  return (
+    <section class="card versions" aria-labelledby="versions-title">
+      <h2 id="versions-title">Versions</h2>
+      {error !== null && <ErrorState error={error} onRetry={load} />}
+      {versions && <Rows versions={versions} />}
+    </section>
+  );
+}
+
+function Rows({ versions }: { versions: readonly Version[] }) {
+  return (
+    <table aria-labelledby="versions-title">
+      <thead>
+        <tr>
+          <th scope="col">Version</th>
+          <th scope="col">File</th>
+          <th scope="col">Status</th>
+          <th scope="col" class="number">
+            Pages
+          </th>
+          <th scope="col" class="number">
+            Size
+          </th>
+          <th scope="col">Uploaded</th>
+        </tr>
+      </thead>
+      <tbody>
+        {versions.map((each) => (
+          <Row key={each.version} version={each} />
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+function Row({
+  version: { version, filename, status, error_code, page_count, size_bytes, uploaded_at, is_served },
+}: {
+  version: Version;
+}) {
+  const isSuperseded = error_code === "superseded";
+  const words = is_served ? "Ready, in use" : STATUS_WORDS[status];
+  return (
+    <tr>
+      <th scope="row">{formatNumber(version)}</th>
+      <td class="clip" dir="auto" title={filename}>
+        {filename}
+      </td>
+      <td>
+        <Badge kind={isSuperseded ? "queued" : status}>{isSuperseded ? "Replaced before it was ready" : words}</Badge>
+      </td>
+      <td class="number">{page_count === null ? UNKNOWN : formatNumber(page_count)}</td>
+      <td class="number">{size_bytes === null ? UNKNOWN : formatBytes(size_bytes)}</td>
+      <td>{formatMoment(uploaded_at)}</td>
+    </tr>
+  );
+}

@@ -1,0 +1,61 @@
+/** The icons of this app, drawn on a grid of 24. */
+const PATHS = {
+  plus: "M12 5v14M5 12h14",
+  search: "M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14ZM20 20l-4-4",
+  send: "M12 19V5M5.5 11.5 12 5l6.5 6.5",
+  stop: "M7 7h10v10H7z",
+  close: "M6 6l12 12M18 6 6 18",
+  check: "M5 12.5l4.5 4.5L19 7.5",
+  copy: "M9 9h11v11H9zM5 15V4h11",
+  edit: "M4 20h4L19 9l-4-4L4 16zM13 7l4 4",
+  retry: "M4 12a8 8 0 1 1 2.5 5.8M4 19v-5h5",
+  "thumb-up": "M7 11v9H4v-9zM7 11l4-8c1.5 0 2.5 1 2.5 2.5V9H19c1.2 0 2 1 1.8 2.2l-1.2 7c-.2 1-1 1.8-2 1.8H7",
+  "thumb-down": "M7 13V4H4v9zM7 13l4 8c1.5 0 2.5-1 2.5-2.5V15H19c1.2 0 2-1 1.8-2.2l-1.2-7C19.4 4.8 18.6 4 17.6 4H7",
+  "chevron-left": "M14.5 6 8.5 12l6 6",
+  "chevron-right": "M9.5 6l6 6-6 6",
+  "chevron-down": "M6 9.5l6 6 6-6",
+  more: "M5 12a.5.5 0 1 0 1 0 .5.5 0 1 0-1 0M11.5 12a.5.5 0 1 0 1 0 .5.5 0 1 0-1 0M18 12a.5.5 0 1 0 1 0 .5.5 0 1 0-1 0",
+  trash: "M4 7h16M9 7V4h6v3M6 7l1 13h10l1-13M10 11v5M14 11v5",
+  download: "M12 4v11M7 11l5 5 5-5M5 20h14",
+  upload: "M12 16V5M7 9.5 12 4.5l5 5M5 20h14",
+  document: "M6 3h8l4 4v14H6zM14 3v4h4M9 12h6M9 16h6",
+  folder: "M3 6h6l2 2h10v11H3z",
+  chat: "M4 5h16v11H10l-5 4v-4H4z",
+  settings: "M4 7h9M17 7h3M4 17h3M11 17h9M15 4.5v5M9 14.5v5",
+  menu: "M4 7h16M4 12h16M4 17h16",
+  warning: "M12 4 2.5 20h19zM12 10v4.5M12 17.5v.01",
+  info: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18ZM12 11v5.5M12 7.5v.01",
+  quote: "M5 17c2.5-1 4-3.5 4-7H5V6h6v4c0 5-2 8-5 9M15 17c2.5-1 4-3.5 4-7h-4V6h6v4c0 5-2 8-5 9",
+  user: "M12 4a4 4 0 1 0 0 8 4 4 0 0 0 0-8ZM4 21c.5-4 3.5-6 8-6s7.5 2 8 6",
+  "sign-out": "M10 4H5v16h5M14 8l4 4-4 4M18 12H9",
+  sun: "M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8ZM12 2v2M12 20v2M2 12h2M20 12h2M5 5l1.4 1.4M17.6 17.6 19 19M19 5l-1.4 1.4M6.4 17.6 5 19",
+  moon: "M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.5 10.5Z",
+  tag: "M4 4h8l8.5 8.5-8 8L4 12zM8 8v.01",
+  filter: "M4 6h16M7 12h10M10 18h4",
+  "zoom-in": "M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14ZM20 20l-4-4M11 8v6M8 11h6",
+  "zoom-out": "M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14ZM20 20l-4-4M8 11h6",
+  external: "M14 4h6v6M20 4l-9 9M18 14v6H4V6h6",
+  branch: "M7 4v10a4 4 0 0 0 4 4h6M7 8h6a4 4 0 0 1 4 4v0M14.5 15.5 17 18l-2.5 2.5",
+} as const;
+
+export type IconName = keyof typeof PATHS;
+
+/** Decoration only: whatever it stands in must have a name of its own. */
+export function Icon({ name, size = 18 }: { name: IconName; size?: number }) {
+  return (
+    <svg
+      class="icon"
+      width={size}
+      height={size}
+      viewBox="0 0 24 24"
+      fill="none"
+      stroke="currentColor"
+      stroke-width="1.8"
+      stroke-linecap="round"
+      stroke-linejoin="round"
+      aria-hidden="true"
+    >
+      <path d={PATHS[name]} />
+    </svg>
+  );
+}
