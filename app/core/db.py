@@ -126,6 +126,16 @@ class Database:
                 await _end(driver)
 
     @asynccontextmanager
+    async def lone_statements(self) -> AsyncIterator[asyncpg.Connection]:
+        """The bare driver in no transaction: for a function that names its organization itself.
+
+        Each statement is its own transaction, and one that names no organization sees no rows.
+        Raises asyncpg's errors.
+        """
+        async with self._app.connect() as connection:
+            yield _driver_of(await connection.get_raw_connection())
+
+    @asynccontextmanager
     async def system_transaction(self) -> AsyncIterator[AsyncSession]:
         """A transaction across organizations. tests/test_architecture.py lists who may call it."""
         async with self._system_sessions.begin() as session:
@@ -178,6 +188,8 @@ def _create_engine(url: str, role: str, *, pool_size: int) -> AsyncEngine:
         pool_size=pool_size,
         # More would be opened for a peak and closed behind it; waiting a little costs less.
         max_overflow=0,
+        # The one used last: its server process has the plans and the rows at hand.
+        pool_use_lifo=True,
         pool_timeout=3,
         pool_recycle=1200,
         # Parameters are texts, questions and addresses; errors end up in logs.

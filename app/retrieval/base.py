@@ -1,6 +1,7 @@
 """What flows through retrieval."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 from uuid import UUID
 
 from app.llm.base import Message
@@ -8,9 +9,11 @@ from app.models.spans import Span
 from app.retrieval.filters import EVERYTHING, Filter
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A chunk that one stage found, best first. `score` is that stage's own."""
+class Candidate(NamedTuple):
+    """A chunk that one stage found, best first. `score` is that stage's own.
+
+    There are a hundred for each question: hence no dataclass.
+    """
 
     chunk_id: UUID
     score: float

@@ -8,6 +8,7 @@ the names of their statements. The names are those of US GAAP's statements (Regu
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 _INCOME = "consolidated statements of income; consolidated statements of operations"
 _BALANCE = "consolidated balance sheets"
@@ -160,6 +161,8 @@ class ExpandedQuestion:
     phrases: tuple[str, ...]
 
 
+# Questions come again, and soon.
+@lru_cache(maxsize=1_000)
 def expand_question(question: str) -> ExpandedQuestion:
     """Split off the instructions of a question, which may be any text, and add other names."""
     text = question.lower()

@@ -3,6 +3,7 @@
 condense -> expand -> embed -> dense, fulltext -> fusion -> rerank -> diversity
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from uuid import UUID
@@ -15,10 +16,11 @@ from app.core.errors import ProviderError, ProviderErrorKind
 from app.llm.rerankers import Reranker
 from app.retrieval.base import Candidate, RankedChunk, RetrievalQuery
 from app.retrieval.condense import QueryRewriter
-from app.retrieval.dense import search_dense
+from app.retrieval.dense import Plan, search_dense
 from app.retrieval.diversity import choose
 from app.retrieval.expansion import ExpandedQuestion, expand_question
 from app.retrieval.fallback import fallback_reason
+from app.retrieval.filters import EVERYTHING
 from app.retrieval.fulltext import search_fulltext
 from app.retrieval.fusion import Evidence, Verdict, choose_calibration, fuse, judge
 from app.retrieval.loading import Passage
@@ -26,6 +28,7 @@ from app.retrieval.query_terms import analyze_query
 from app.retrieval.rerank import rerank
 from app.retrieval.spaces import NO_VECTOR, QueryVector, SpaceDirectory
 from app.retrieval.trace import StepOutcome, Trace, TracedCandidate
+from app.retrieval.unfiltered import search_unfiltered
 
 # Of each stage, or as many as are asked for. On the development sets more find nothing more.
 CANDIDATES_PER_STAGE = 30
@@ -138,18 +141,30 @@ class Retriever:
         )
         evidence: dict[UUID, Evidence] = {}
         passages: dict[UUID, Passage] = {}
-        # One snapshot: what a stage found must be there to be loaded.
-        async with self.db.reading(scope) as driver:
-            for phrasing in asked:
-                more = await _run_stages(driver, scope.org_id, phrasing, query, trace)
-                _keep_best(evidence, more)
-                passages |= more
+        for more in await self._run_all_stages(scope, asked, query, trace):
+            _keep_best(evidence, more)
+            passages |= more
         pages = {chunk_id: passage.page_key for chunk_id, passage in passages.items()}
         ranked = fuse(evidence.values(), calibration, pages)
         trace.place("fused", ranked)
         trace.describe(lambda: (_traced(c, passages, evidence) for c in ranked))
         best = evidence[ranked[0].chunk_id] if ranked else None
         return _Found(ranked, passages, judge(best, calibration))
+
+    async def _run_all_stages(
+        self, scope: TenantScope, asked: Sequence[_Asked], query: RetrievalQuery, trace: Trace
+    ) -> list[dict[UUID, Passage]]:
+        """Return what is found for each phrasing, over one snapshot."""
+        space = asked[0].embedded.space
+        has_index = space is not None and space.has_hnsw
+        if len(asked) == 1 and query.filter == EVERYTHING and not has_index:
+            async with self.db.lone_statements() as driver:
+                return [await _run_stages_at_once(driver, scope.org_id, asked[0], query, trace)]
+        async with self.db.reading(scope) as driver:
+            return [
+                await _run_stages(driver, scope.org_id, phrasing, query, trace)
+                for phrasing in asked
+            ]
 
     async def _embed(
         self, scope: TenantScope, questions: Sequence[str], trace: Trace
@@ -183,7 +198,7 @@ async def _run_stages(
     driver: asyncpg.Connection, org_id: UUID, asked: _Asked, query: RetrievalQuery, trace: Trace
 ) -> dict[UUID, Passage]:
     """Find candidates by vectors and by words, and ask the latter for those of the former too."""
-    limit = max(CANDIDATES_PER_STAGE, query.top_k)
+    limit = _limit(query)
     nearest: list[Candidate] = []
     space = asked.embedded.space
     if space is not None:
@@ -208,12 +223,44 @@ async def _run_stages(
             embedded=asked.embedded,
             also=[candidate.chunk_id for candidate in nearest],
         )
+    _place(nearest, passages, limit, trace)
+    return {passage.chunk_id: passage for passage in passages}
+
+
+async def _run_stages_at_once(
+    driver: asyncpg.Connection, org_id: UUID, asked: _Asked, query: RetrievalQuery, trace: Trace
+) -> dict[UUID, Passage]:
+    """Do the same where nothing is filtered and no index of vectors is to be asked."""
+    limit = _limit(query)
+    started = time.perf_counter()
+    found = await search_unfiltered(
+        driver,
+        org_id,
+        query=analyze_query(asked.question.core, asked.question.phrases),
+        limit=limit,
+        embedded=asked.embedded,
+    )
+    if asked.embedded.space is not None:
+        trace.plan = Plan.EXACT
+        trace.add_time("dense", found.nearest_ms)
+    elapsed_ms = (time.perf_counter() - started) * 1000
+    trace.add_time("fulltext", elapsed_ms - found.nearest_ms)
+    _place(found.nearest, found.passages, limit, trace)
+    return {passage.chunk_id: passage for passage in found.passages}
+
+
+def _limit(query: RetrievalQuery) -> int:
+    return max(CANDIDATES_PER_STAGE, query.top_k)
+
+
+def _place(
+    nearest: Sequence[Candidate], passages: Sequence[Passage], limit: int, trace: Trace
+) -> None:
     trace.place("dense", nearest)
     # What comes behind are candidates of the other stage, and others between them are not known.
     trace.place(
         "fulltext", [Candidate(p.chunk_id, p.fulltext) for p in passages[:limit] if p.fulltext > 0]
     )
-    return {passage.chunk_id: passage for passage in passages}
 
 
 def _keep_best(evidence: dict[UUID, Evidence], more: Mapping[UUID, Passage]) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from app.core.analysis import (
     DEFAULT_LANGUAGE,
@@ -39,7 +40,9 @@ class AnalyzedQuery:
     groups: tuple[int, ...]
 
 
-def analyze_query(text: str, phrases: Sequence[str] = ()) -> AnalyzedQuery:
+# Questions come again, and soon.
+@lru_cache(maxsize=1_000)
+def analyze_query(text: str, phrases: tuple[str, ...] = ()) -> AnalyzedQuery:
     """Return the terms to look up for a question in any language, the weightiest first.
 
     `phrases` are other names of what it asks for, in English. Function words count only where there

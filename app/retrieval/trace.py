@@ -120,8 +120,11 @@ class Trace:
         try:
             yield
         finally:
-            elapsed_ms = (time.perf_counter() - started) * 1000
-            self.timings_ms[name] = self.timings_ms.get(name, 0.0) + elapsed_ms
+            self.add_time(name, (time.perf_counter() - started) * 1000)
+
+    def add_time(self, name: str, elapsed_ms: float) -> None:
+        """Add milliseconds to the timing of `name`."""
+        self.timings_ms[name] = self.timings_ms.get(name, 0.0) + elapsed_ms
 
     def _make_candidates(self) -> dict[UUID, TracedCandidate]:
         candidates = {traced.chunk_id: traced for traced in self._describe()}

@@ -1,4 +1,4 @@
-"""The only HTTP routes. ROUTERS is in the order of the OpenAPI page."""
+"""The only HTTP routes. ROUTERS is in the order of the OpenAPI page, and in that of matching."""
 
 from fastapi import APIRouter
 
@@ -26,6 +26,9 @@ from app.routers import (
 )
 
 ROUTERS: dict[str, APIRouter] = {
+    # What is called most comes first: a route costs a microsecond to each one behind it.
+    "search": search.router,
+    "chat": chat.router,
     "auth": auth.router,
     "web_session": web_session.router,
     "organization": organization.router,
@@ -37,8 +40,6 @@ ROUTERS: dict[str, APIRouter] = {
     "documents": documents.router,
     "inspection": inspection.router,
     "deletions": deletions.router,
-    "search": search.router,
-    "chat": chat.router,
     "conversations": conversations.router,
     "messages": messages.router,
     "runs": runs.router,

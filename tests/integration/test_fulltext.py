@@ -23,10 +23,12 @@ from app.ingestion.lease import Lease
 from app.migrations import downgrade, upgrade
 from app.models.spans import Span
 from app.retrieval.base import Candidate
+from app.retrieval.dense import search_dense
 from app.retrieval.filters import EVERYTHING, Filter
 from app.retrieval.fulltext import search_fulltext
 from app.retrieval.query_terms import analyze_query
-from app.retrieval.spaces import QueryVector, Space
+from app.retrieval.spaces import NO_VECTOR, QueryVector, Space
+from app.retrieval.unfiltered import search_unfiltered
 
 
 @dataclass(frozen=True, slots=True)
@@ -282,6 +284,48 @@ async def test_what_is_found_is_loaded_with_it(db: Database, tenant: Tenant) -> 
     assert (chunk.document_id, chunk.filename, chunk.ordinal) == (document_id, "f.txt", 1)
     assert (chunk.text, chunk.heading, chunk.spans) == ("gnu", "Herds", (Span(4, 0, 3),))
     assert (chunk.score, chunk.page_start, chunk.page_end) == (0.5, 4, 4)
+
+
+@pytest.mark.parametrize("has_vector", [True, False])
+async def test_one_trip_finds_what_the_stages_find_one_after_the_other(
+    db: Database, tenant: Tenant, has_vector: bool
+) -> None:
+    words = ("okapi", "gnu", "tapir", "yak")
+    passages = [Passage(f"{words[n % 4]} of {n}", 1 + n % 9, words[n % 3]) for n in range(60)]
+    for title in ("Tapirs", "Yaks"):
+        await add_document(db, tenant, passages, title=title)
+    query, limit = analyze_query("gnus or tapirs of 7 lands"), 12
+    embedded = NO_VECTOR
+    async with db.reading(tenant) as driver:
+        if has_vector:
+            space_id = await driver.fetchval("SELECT id FROM embedding_spaces WHERE model = 'ft'")
+            space = Space(space_id, "test", "ft", 2, has_hnsw=False)
+            embedded = QueryVector(np.array([0.6, 0.8], dtype=np.float32), space)
+            dense = await search_dense(
+                driver,
+                tenant.org_id,
+                space_id=space_id,
+                has_hnsw=False,
+                query=embedded.vector,
+                limit=limit,
+            )
+        nearest = dense.candidates if has_vector else []
+        loaded = await search_fulltext(
+            driver,
+            tenant.org_id,
+            query=query,
+            wanted=EVERYTHING,
+            limit=limit,
+            embedded=embedded,
+            also=[candidate.chunk_id for candidate in nearest],
+        )
+    async with db.lone_statements() as driver:
+        at_once = await search_unfiltered(
+            driver, tenant.org_id, query=query, limit=limit, embedded=embedded
+        )
+    assert at_once.nearest == nearest
+    assert at_once.passages == loaded
+    assert len(loaded) >= limit
 
 
 async def test_languages_find_their_inflections(db: Database, tenant: Tenant) -> None:

@@ -245,6 +245,49 @@ async def test_a_reading_that_is_cancelled_or_loses_its_connection_leaves_a_usab
     assert await read(0) == 1
 
 
+async def test_a_search_in_one_trip_sees_the_tenant_that_it_names(db: Database) -> None:
+    mine, yours = await make_tenant(db), await make_tenant(db)
+    search = """
+        SELECT document_id FROM search_everything($1,
+            (SELECT id FROM embedding_spaces WHERE model = 'rls'), $2, '{zebra}', '{1}', '{1}', 10)
+    """
+    vector = np.eye(1, 8, dtype=np.float32)[0]
+    for tenant in (mine, yours, mine):
+        async with db.lone_statements() as driver:
+            rows = await driver.fetch(search, tenant.org_id, vector)
+            assert [row["document_id"] for row in rows] == [tenant.document_id]
+            # It named the organization for its own statement, and for no other.
+            assert await driver.fetchval("SELECT current_setting('app.org_id', true)") == ""
+            assert await driver.fetchval("SELECT count(*) FROM documents") == 0
+    async with db.reading(mine) as driver:
+        assert len(await driver.fetch(search, mine.org_id, vector)) == 1
+        assert await driver.fetch(search, yours.org_id, vector) == []
+        assert await driver.fetchval("SELECT array_agg(org_id) FROM documents") == [mine.org_id]
+
+
+async def test_a_search_that_is_cancelled_or_loses_its_connection_leaves_a_usable_pool(
+    db: Database,
+) -> None:
+    is_asking = asyncio.Event()
+
+    async def ask_for(seconds: float) -> str:
+        async with db.lone_statements() as driver:
+            is_asking.set()
+            await driver.fetchval("SELECT pg_sleep($1)", seconds)
+            return str(await driver.fetchval("SELECT current_user"))
+
+    asking = asyncio.create_task(ask_for(30))
+    await is_asking.wait()  # it goes on until it has sent its query
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert await ask_for(0) == "footnote_app"
+
+    async with db.lone_statements() as driver:
+        driver.terminate()
+    assert await ask_for(0) == "footnote_app"
+
+
 async def test_a_tenant_cannot_write_for_another(db: Database) -> None:
     a, b = await make_tenant(db), await make_tenant(db)
     statements = [

@@ -51,8 +51,8 @@ def test_a_question_without_a_clear_language_is_stemmed_by_several() -> None:
     assert "haus" in weights("Häuser")
 
 
-@given(st.text(), st.lists(st.text()))
-def test_any_text_is_a_question(text: str, phrases: list[str]) -> None:
+@given(st.text(), st.lists(st.text()).map(tuple))
+def test_any_text_is_a_question(text: str, phrases: tuple[str, ...]) -> None:
     query = analyze_query(text, phrases)
     assert all(0 < weight <= 1 for weight in query.weights)
     assert not any("'" in term or "\\" in term for term in query.terms)
