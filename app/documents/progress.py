@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
@@ -21,7 +22,7 @@ MAX_TOLD_POSITION = 50
 _RETRYABLE = {str(code): outcome.is_retryable for code, outcome in OUTCOMES.items()}
 _COLUMNS = (
     "org_id, id, filename, status, stage, percent, pages_done, pages_total, version,"
-    " ready_version, chunk_count, warning_count, error_code, error_message"
+    " ready_version, chunk_count, warning_count, error_code, error_message, updated_at"
 )
 _ACTIVE = text(f"""
     SELECT * FROM (
@@ -57,7 +58,10 @@ _DELETED = text("""
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """All that a watcher is told of one document. `queue_position` counts from 1."""
+    """All that a watcher is told of one document. `queue_position` counts from 1.
+
+    By `updated_at` it is news that a document has failed once more, between two looks.
+    """
 
     org_id: UUID
     document_id: UUID
@@ -74,6 +78,7 @@ class Progress:
     warning_count: int
     error_code: str | None
     error_message: str | None
+    updated_at: datetime
 
     @classmethod
     def of_row(cls, row: Row[Any], *, place: int | None = None) -> Self:
@@ -93,6 +98,7 @@ class Progress:
             warning_count=row.warning_count,
             error_code=row.error_code,
             error_message=row.error_message,
+            updated_at=row.updated_at,
         )
 
     @property
@@ -123,6 +129,7 @@ class Progress:
             "error_code": self.error_code,
             "error_message": self.error_message,
             "retryable": _RETRYABLE.get(self.error_code or ""),
+            "updated_at": self.updated_at.isoformat(),
         }
 
 

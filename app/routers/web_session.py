@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Header, Request, Response, status
 
 from app.accounts.authentication import Authenticator, SignedIn
 from app.accounts.user_agents import find_browser
-from app.core.errors import NotAuthenticated, PermissionDenied, UnsupportedMediaType
+from app.core.errors import PermissionDenied, UnsupportedMediaType
 from app.dependencies import Caller
 from app.routers.auth import (
     AccessOut,
@@ -102,17 +102,22 @@ async def register_session(
     return _give(request, response, authenticator, signed_in)
 
 
-@router.post("/refresh")
+@router.post(
+    "/refresh",
+    response_model=WebSession,
+    responses={status.HTTP_204_NO_CONTENT: {"description": "Nobody is signed in."}},
+)
 async def refresh_session(
     _: OwnPage, request: Request, response: Response, authenticator: AuthenticatorDep
-) -> WebSession:
+) -> WebSession | Response:
     """Give a new access token, and the next cookie. One that was replaced works for 30 s more.
 
-    After that its use ends the sign-in: somebody has stolen it.
+    After that its use ends the sign-in: somebody has stolen it. 204 without a cookie: each first
+    visit asks, and a browser shows a refusal to its user as an error.
     """
     token = _find_token(request)
     if token is None:
-        raise NotAuthenticated("Nobody is signed in here.", code="no_session")
+        return Response(status_code=status.HTTP_204_NO_CONTENT)
     # A refusal leaves the cookie alone: by now it may be the one of another tab's new sign-in.
     signed_in = await authenticator.refresh(token, grace_s=_ROTATION_GRACE_S)
     return _give(request, response, authenticator, signed_in)

@@ -48,6 +48,7 @@ export default defineConfig({
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
     reportCompressedSize: false,
+    license: { fileName: "LICENSES.md" },
   },
   server: { proxy: { "/api": API } },
 });

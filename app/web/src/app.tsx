@@ -10,7 +10,7 @@ import { DocumentView } from "./documents/document_view";
 import { DocumentsView } from "./documents/documents_view";
 import { DropZone } from "./documents/drop_zone";
 import { watchDocuments } from "./documents/feed";
-import { Link, navigate, type Route, route } from "./router";
+import { Link, navigate, type Route, route, useTitle } from "./router";
 import { SettingsView } from "./settings/settings_view";
 import { IconButton } from "./ui/button";
 import { EmptyState, ErrorState, Loading } from "./ui/states";
@@ -108,10 +108,15 @@ function View({ route: here }: { route: Route }) {
     case "sign-in":
       return null;
     case "nowhere":
-      return (
-        <EmptyState icon="search" title="There is no such page">
-          <Link href="/">Go to your chats</Link>
-        </EmptyState>
-      );
+      return <Nowhere />;
   }
+}
+
+function Nowhere() {
+  useTitle("No such page");
+  return (
+    <EmptyState icon="search" title="There is no such page" isPage>
+      <Link href="/">Go to your chats</Link>
+    </EmptyState>
+  );
 }

@@ -1,6 +1,7 @@
 /** The address bar as a signal. The paths are those that the server answers with this page. */
 import { computed, signal } from "@preact/signals";
 import type { AnchorHTMLAttributes, ComponentChildren, TargetedMouseEvent } from "preact";
+import { useEffect } from "preact/hooks";
 
 export type Route =
   | { name: "sign-in" }
@@ -32,6 +33,13 @@ export function navigate(path: string, options: { replace?: boolean } = {}): voi
   if (options.replace) window.history.replaceState(null, "", path);
   else window.history.pushState(null, "", path);
   address.value = path;
+}
+
+/** What the tab of the browser is called while a view is shown. */
+export function useTitle(title: string): void {
+  useEffect(() => {
+    document.title = `${title} · Footnote`;
+  }, [title]);
 }
 
 type LinkProps = AnchorHTMLAttributes<HTMLAnchorElement> & { href: string; children: ComponentChildren };

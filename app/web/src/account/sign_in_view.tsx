@@ -1,17 +1,20 @@
 import { useState } from "preact/hooks";
-import { ApiError, messageOf } from "../api/errors";
+import { ApiError } from "../api/errors";
 import { register, signIn } from "../api/session";
+import { useTitle } from "../router";
 import { Button } from "../ui/button";
-import { Field } from "../ui/field";
-import { PasswordField } from "./password_field";
+import { Field, PasswordField } from "../ui/field";
+import { FormError } from "../ui/states";
+import { useAction } from "../ui/use_action";
 import "./sign_in_view.css";
 
 /** Shown at every address while nobody is signed in; the address stays, and is opened then. */
 export function SignInView() {
   const [isNew, setNew] = useState(false);
+  useTitle(isNew ? "Create your account" : "Sign in");
   return (
     <div class="sign-in">
-      <section class="sign-in-claim">
+      <header class="sign-in-claim">
         <p class="brand">
           Footnote<sup aria-hidden="true">1</sup>
         </p>
@@ -25,7 +28,7 @@ export function SignInView() {
             <span>lease.pdf, page 12</span>
           </figcaption>
         </figure>
-      </section>
+      </header>
       <main class="sign-in-card">
         <h1>{isNew ? "Create your account" : "Sign in"}</h1>
         <Credentials key={String(isNew)} isNew={isNew} />
@@ -44,24 +47,11 @@ function Credentials({ isNew }: { isNew: boolean }) {
   const [email, setEmail] = useState("");
   const [password, setPassword] = useState("");
   const [name, setName] = useState("");
-  const [error, setError] = useState<unknown>(null);
-  const [isBusy, setBusy] = useState(false);
-
-  async function submit(event: Event) {
-    event.preventDefault();
-    setBusy(true);
-    setError(null);
-    try {
-      await (isNew ? register(email, password, name) : signIn(email, password));
-    } catch (reason) {
-      setError(reason);
-      setBusy(false);
-    }
-  }
-
+  const enter = () => (isNew ? register(email, password, name) : signIn(email, password));
+  const { isBusy, error, run } = useAction(enter);
   const isTaken = error instanceof ApiError && error.status === 409;
   return (
-    <form class="sign-in-form" onSubmit={(event) => void submit(event)}>
+    <form class="sign-in-form" onSubmit={run}>
       {isNew && (
         <Field
           label="Name"
@@ -86,13 +76,11 @@ function Credentials({ isNew }: { isNew: boolean }) {
         label="Password"
         autocomplete={isNew ? "new-password" : "current-password"}
         hint={isNew ? "At least 8 characters. A sentence is best." : undefined}
+        required
         value={password}
-        onInput={setPassword}
+        onInput={(event) => setPassword(event.currentTarget.value)}
       />
-      <p class="sign-in-error" role="alert">
-        {error ? messageOf(error) : ""}
-        {isTaken && " Sign in instead."}
-      </p>
+      <FormError error={error}>{isTaken && " Sign in instead."}</FormError>
       <Button kind="primary" type="submit" isBusy={isBusy}>
         {isNew ? "Create account" : "Sign in"}
       </Button>

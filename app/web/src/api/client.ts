@@ -15,9 +15,14 @@ export async function read<T>(answer: Promise<{ data?: T; error?: unknown; respo
   return data as T;
 }
 
-/** The bytes behind an address of the API, such as a page image. Throws ApiError. */
-export async function readBlob(path: string, signal?: AbortSignal): Promise<Blob> {
-  const response = await authorizedFetch(new Request(path, { signal: signal ?? null }));
+/** What lies at a path of the API that is no JSON, such as a file. Throws ApiError for any status above 299. */
+export async function get(path: string, options: RequestInit = {}): Promise<Response> {
+  const response = await authorizedFetch(new Request(path, options));
   if (!response.ok) throw toApiError(response, await response.json().catch(() => null));
-  return response.blob();
+  return response;
+}
+
+/** A new `Idempotency-Key`. `crypto.randomUUID` is for pages over https and on loopback alone. */
+export function newIdempotencyKey(): string {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }

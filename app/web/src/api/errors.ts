@@ -36,6 +36,10 @@ export function unreachable(): ApiError {
   return new ApiError("Footnote can't be reached. Check that it is running and that you are online.", "unreachable", 0);
 }
 
+/** There is no such thing (any more), or that is no id at all. */
+export const isGone = (error: unknown): boolean =>
+  error instanceof ApiError && (error.status === 404 || error.status === 422);
+
 /** One sentence for a person, whatever was thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof ApiError ? error.message : "Something went wrong in this page. Reload it and try again.";

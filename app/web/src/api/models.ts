@@ -1,10 +1,30 @@
 /** The models at hand, asked for once and again when somebody looks. */
-import { signal } from "@preact/signals";
 import { api, read, type Schemas } from "./client";
+import { perUser } from "./session";
 
-export const models = signal<Schemas["ModelCatalogOut"] | null>(null);
+export const models = perUser<Schemas["ModelCatalogOut"] | null>(null);
+
+const STATES: Record<string, string> = {
+  ok: "Ready",
+  unreachable: "Not reachable",
+  unconfigured: "Not connected",
+  unusable: "Can't be used with these settings",
+  unknown: "Not known now",
+};
+const NAMES: Record<string, string> = {
+  "extractive/extractive": "Quotes without a model",
+  extractive: "Quotes without a model",
+  ollama: "Ollama",
+  openai: "OpenAI",
+};
 
 /** Leaves what is known when the server can't be reached. */
 export async function loadModels(): Promise<void> {
   models.value = await read(api.GET("/api/v1/models")).catch(() => models.value);
 }
+
+/** What people call a state of a model or its provider. */
+export const stateName = (state: string): string => STATES[state] ?? state;
+
+/** What people call a provider, or the model of an id such as `openai/gpt-5`. */
+export const modelName = (id: string): string => NAMES[id] ?? id.slice(id.indexOf("/") + 1);

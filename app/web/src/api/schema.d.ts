@@ -1082,7 +1082,8 @@ export interface paths {
          * Refresh Session
          * @description Give a new access token, and the next cookie. One that was replaced works for 30 s more.
          *
-         *     After that its use ends the sign-in: somebody has stolen it.
+         *     After that its use ends the sign-in: somebody has stolen it. 204 without a cookie: each first
+         *     visit asks, and a browser shows a refusal to its user as an error.
          */
         post: operations["refresh_session_api_v1_session_refresh_post"];
         delete?: never;
@@ -5986,6 +5987,13 @@ export interface operations {
                 content: {
                     "application/json": components["schemas"]["WebSession"];
                 };
+            };
+            /** @description Nobody is signed in. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
             };
             /** @description Validation Error */
             422: {

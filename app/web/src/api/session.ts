@@ -2,11 +2,11 @@
  * Who is signed in. The access token lives in this module's memory alone; the refresh token is a
  * cookie that no script can read.
  */
-import { computed, signal } from "@preact/signals";
+import { computed, effect, type Signal, signal, untracked } from "@preact/signals";
 import { ApiError, toApiError, unreachable } from "./errors";
 import type { components } from "./schema";
 
-export type Session = components["schemas"]["WebSession"];
+type Session = components["schemas"]["WebSession"];
 
 const PATH = "/api/v1/session";
 // Refreshed a minute before it expires, so that no request has to wait.
@@ -22,19 +22,23 @@ const tabs = new BroadcastChannel("footnote-session");
 let timer: ReturnType<typeof setTimeout> | undefined;
 let refreshing: Promise<boolean> | null = null;
 
-tabs.onmessage = (message) => {
-  if (message.data === "signed-out") set(null);
-  else if (message.data === "signed-in" && !session.value) void refresh();
+/** Tells who is signed in now (an id, or null): the cookie is that person's in all tabs. */
+tabs.onmessage = ({ data: id }) => {
+  if (id === null) set(null);
+  else if (id !== user.peek()?.id) void refresh().catch(() => undefined);
 };
 
 export async function signIn(email: string, password: string): Promise<void> {
-  set(await post("", { email, password }));
-  tabs.postMessage("signed-in");
+  enter(await post("", { email, password }));
 }
 
 export async function register(email: string, password: string, name: string): Promise<void> {
-  set(await post("/register", { email, password, name }));
-  tabs.postMessage("signed-in");
+  enter(await post("/register", { email, password, name }));
+}
+
+function enter(next: Session): void {
+  set(next);
+  tabs.postMessage(next.user.id);
 }
 
 export async function changePassword(current: string, next: string): Promise<void> {
@@ -43,31 +47,54 @@ export async function changePassword(current: string, next: string): Promise<voi
 
 /** Ends this sign-in, here and in the other tabs. Signed out even if the server can't be told. */
 export async function signOut(): Promise<void> {
+  await refreshing?.catch(() => undefined);
   try {
     await send("DELETE", "");
   } finally {
     set(null);
-    tabs.postMessage("signed-out");
+    tabs.postMessage(null);
   }
 }
 
 /** A new access token from the cookie. False: nobody is signed in. Throws when it can't be known. */
 export function refresh(): Promise<boolean> {
   // Several requests may find the token expired. Two tabs may refresh at once: the server knows.
-  refreshing ??= post("/refresh")
-    .then(
-      (next) => {
-        set(next);
-        return true;
-      },
-      (error: unknown) => {
-        if (!(error instanceof ApiError) || error.status !== 401) throw error;
-        set(null);
-        return false;
-      },
-    )
-    .finally(() => (refreshing = null));
+  refreshing ??= askForSession().finally(() => (refreshing = null));
   return refreshing;
+}
+
+async function askForSession(): Promise<boolean> {
+  const before = session.peek();
+  const next = await postRefresh().catch((error: unknown) => {
+    if (error instanceof ApiError && error.status === 401) return null;
+    throw error;
+  });
+  // Somebody may have signed in or out meanwhile.
+  if (before === session.peek()) set(next);
+  return session.peek() != null;
+}
+
+/** After a 401: whether there is a new token of the same person, so that the request may be sent again. */
+export async function canSendAgain(sender: string | undefined): Promise<boolean> {
+  return (await refresh()) && user.peek()?.id === sender;
+}
+
+/** What one person's page knows: becomes `initial` again when somebody else signs in. */
+export function perUser<T>(initial: T): Signal<T> {
+  const known = signal(initial);
+  onOtherUser(() => (known.value = initial));
+  return known;
+}
+
+/** Calls `forget` when somebody else signs in than before; the same person finds everything again. */
+export function onOtherUser(forget: () => void): void {
+  let last: string | null = null;
+  effect(() => {
+    const id = user.value?.id ?? null;
+    if (id === null || id === last) return;
+    if (last !== null) untracked(forget);
+    last = id;
+  });
 }
 
 /** Takes a changed name over, without a new token. */
@@ -80,19 +107,23 @@ export function updateUser(changed: Session["user"]): void {
  * Throws ApiError `unreachable` without an answer; any status is an answer.
  */
 export async function authorizedFetch(request: Request): Promise<Response> {
+  const sender = user.peek()?.id;
   const again = request.clone();
-  const response = await attempt(request);
-  if (response.status !== 401 || !(await refresh())) return response;
-  return attempt(again);
+  let response = await attempt(request);
+  if (response.status === 401 && (await canSendAgain(sender))) response = await attempt(again);
+  // Whoever has signed in meanwhile must not see it.
+  if (response.ok && user.peek()?.id !== sender) throw new ApiError("You were signed out.", "signed_out", 401);
+  return response;
 }
 
 /** For what can't go through `fetch`: an upload that tells how far it is. */
 export function accessToken(): string | null {
-  return session.value?.access_token ?? null;
+  return session.peek()?.access_token ?? null;
 }
 
 async function attempt(request: Request): Promise<Response> {
-  if (session.value) request.headers.set("Authorization", `Bearer ${session.value.access_token}`);
+  const token = accessToken();
+  if (token) request.headers.set("Authorization", `Bearer ${token}`);
   try {
     return await fetch(request);
   } catch (error) {
@@ -104,12 +135,20 @@ async function attempt(request: Request): Promise<Response> {
 function set(next: Session | null): void {
   clearTimeout(timer);
   session.value = next;
-  if (next) timer = setTimeout(() => void refresh().catch(() => undefined), (next.expires_in - EARLY_S) * 1000);
+  if (!next) return;
+  const waitS = Math.max(next.expires_in - EARLY_S, next.expires_in / 2);
+  timer = setTimeout(() => void refresh().catch(() => undefined), 1000 * waitS);
 }
 
 async function post(path: string, body: object = {}): Promise<Session> {
   const response = await send("POST", path, body);
   return (await response.json()) as Session;
+}
+
+/** Null: there is no cookie. */
+async function postRefresh(): Promise<Session | null> {
+  const response = await send("POST", "/refresh", {});
+  return response.status === 204 ? null : ((await response.json()) as Session);
 }
 
 async function send(method: string, path: string, body?: object): Promise<Response> {

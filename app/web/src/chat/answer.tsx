@@ -79,7 +79,7 @@ function AnswerEnd({ thread, node, step }: { thread: Thread; node: AnswerNode; s
 }
 
 function Notes({ state }: { state: AnswerState }) {
-  const { status, degraded, unready, unsupported, finish_reason, text } = state;
+  const { status, degraded, unready_documents, unsupported, finish_reason, text } = state;
   const notes = [
     status === "cancelled" && "Stopped",
     finish_reason === "length" && "The answer was cut at the longest length that is allowed.",
@@ -94,12 +94,12 @@ function Notes({ state }: { state: AnswerState }) {
           {note}
         </p>
       ))}
-      {unready.length > 0 && <Unready documents={unready} />}
+      {unready_documents.length > 0 && <Unready documents={unready_documents} />}
     </>
   );
 }
 
-function Unready({ documents }: { documents: AnswerState["unready"] }) {
+function Unready({ documents }: { documents: AnswerState["unready_documents"] }) {
   const failed = documents.filter(({ status }) => status === "failed").length;
   const coming = documents.length - failed;
   const sentences = [
@@ -124,7 +124,6 @@ function Unready({ documents }: { documents: AnswerState["unready"] }) {
 function Failure({ thread, state }: { thread: Thread; state: AnswerState }) {
   const { error } = state;
   if (!error) return null;
-  const isBusy = thread.asking.value !== null || thread.writing.value !== null;
   return (
     <div class="failure" role="alert">
       <Icon name="warning" />
@@ -132,7 +131,7 @@ function Failure({ thread, state }: { thread: Thread; state: AnswerState }) {
         {error.message || "The answer could not be written."} {state.text !== "" && "What was written so far is kept."}
       </p>
       {error.retryable && (
-        <Button icon="retry" disabled={isBusy} onClick={() => void regenerate(thread, state)}>
+        <Button icon="retry" disabled={thread.isBusy.value} onClick={() => void regenerate(thread, state)}>
           Try again
         </Button>
       )}

@@ -1,13 +1,16 @@
 import type { Signal } from "@preact/signals";
+import { Fragment } from "preact";
 import { useState } from "preact/hooks";
-import { copyText } from "../text/clipboard";
+import { api, read } from "../api/client";
+import { useLoaded } from "../api/use_loaded";
+import { copy } from "../text/clipboard";
+import { formatDuration, formatMoment, formatNumber, formatUsd } from "../text/format";
 import { IconButton } from "../ui/button";
+import { Dialog } from "../ui/dialog";
 import { Menu } from "../ui/menu";
-import { tell } from "../ui/toast";
-import { AnswerDetails } from "./answer_details";
 import type { AnswerState } from "./answer_state";
 import { ask } from "./asking";
-import { withCitations, withoutCitations } from "./copying";
+import { withCitations, withoutCitations } from "./citation_text";
 import { Comment, Thumbs } from "./feedback";
 import type { Thread } from "./thread";
 
@@ -15,7 +18,6 @@ import type { Thread } from "./thread";
 export function AnswerActions({ thread, answer }: { thread: Thread; answer: Signal<AnswerState> }) {
   const [isCommenting, setCommenting] = useState(false);
   const [isDetailed, setDetailed] = useState(false);
-  const isBusy = thread.asking.value !== null || thread.writing.value !== null;
   const hasText = answer.value.text !== "";
   return (
     <>
@@ -24,7 +26,7 @@ export function AnswerActions({ thread, answer }: { thread: Thread; answer: Sign
         <IconButton
           icon="retry"
           label="Answer again"
-          disabled={isBusy}
+          disabled={thread.isBusy.value}
           onClick={() => void regenerate(thread, answer.peek())}
         />
         {hasText && <Thumbs thread={thread} answer={answer} onDown={setCommenting} />}
@@ -48,11 +50,38 @@ function CopyMenu({ answer }: { answer: Signal<AnswerState> }) {
   return <Menu label="Copy" items={items} icon="copy" />;
 }
 
-export async function copy(text: string): Promise<void> {
-  try {
-    await copyText(text);
-    tell("Copied");
-  } catch {
-    tell("Your browser does not allow copying. Select the text and copy it.");
-  }
+/** What made the answer, and what it took. */
+function AnswerDetails({ state, onClose }: { state: AnswerState; onClose: () => void }) {
+  const { id, usage } = state;
+  const params = { path: { message_id: id } };
+  const { data } = useLoaded(() => read(api.GET("/api/v1/messages/{message_id}/trace", { params })), [id]);
+  const timings: Partial<Record<string, number>> = data?.trace.timings_ms ?? {};
+  const tokens =
+    usage &&
+    `${formatNumber(usage.input_tokens)} read, ${formatNumber(usage.output_tokens)} written${usage.estimated ? " (estimated)" : ""}`;
+  const rows: [string, string | null | undefined][] = [
+    ["Model", state.model],
+    ["Answered by", state.model_version === state.model ? null : state.model_version],
+    ["Tokens", tokens],
+    ["Cost", state.cost_usd === null ? null : formatUsd(state.cost_usd)],
+    ["Search", timings.retrieval === undefined ? null : formatDuration(timings.retrieval)],
+    ["First word after", timings.first_token === undefined ? null : formatDuration(timings.first_token)],
+    ["Whole answer", timings.total === undefined ? null : formatDuration(timings.total)],
+    ["Asked", formatMoment(state.created_at)],
+  ];
+  return (
+    <Dialog title="About this answer" onClose={onClose}>
+      <dl class="facts">
+        {rows.map(
+          ([term, value]) =>
+            value && (
+              <Fragment key={term}>
+                <dt>{term}</dt>
+                <dd dir="auto">{value}</dd>
+              </Fragment>
+            ),
+        )}
+      </dl>
+    </Dialog>
+  );
 }

@@ -3,11 +3,10 @@ import type { Schemas } from "../api/client";
 import type { Frame } from "../api/events";
 import type { Span } from "../text/marks";
 
+type Stored = Schemas["AnswerOut"];
 export type Citation = Omit<Schemas["MessageCitationOut"], "source_deleted"> & { source_deleted?: boolean };
-export type AnswerStatus = "queued" | "running" | "completed" | "failed" | "cancelled";
-export type UnreadyDocument = Schemas["UnreadyDocumentOut"];
-export type RunError = Schemas["RunErrorOut"];
-export type Feedback = Schemas["FeedbackOut"];
+type AnswerStatus = "queued" | "running" | "completed" | "failed" | "cancelled";
+type RunError = NonNullable<Stored["error"]>;
 
 export interface Source {
   n: number;
@@ -19,26 +18,15 @@ export interface Source {
   score: number;
 }
 
-export interface Usage {
-  input_tokens: number;
-  output_tokens: number;
-  total_tokens: number;
-  estimated: boolean;
-}
-
-/** What a run tells of itself; the same in its stream and in its record. */
-interface Ending {
-  usage: Usage | null;
-  cost_usd: string | null;
-  finish_reason: string | null;
-  model_version: string | null;
-  degraded: boolean;
+/** What a run tells of itself at its end. */
+interface Ending extends Pick<Stored, "cost_usd" | "finish_reason" | "model_version" | "degraded"> {
+  usage: { input_tokens: number; output_tokens: number; total_tokens: number; estimated: boolean } | null;
   unsupported: readonly Span[];
 }
 
-export interface AnswerState extends Ending {
-  id: string;
-  runId: string | null;
+export interface AnswerState
+  extends Ending,
+    Pick<Stored, "id" | "run_id" | "unready_documents" | "error" | "model" | "created_at" | "feedback"> {
   status: AnswerStatus;
   text: string;
   /** Of `text`, in code points. */
@@ -46,17 +34,12 @@ export interface AnswerState extends Ending {
   citations: readonly Citation[];
   /** null: not asked for yet. */
   sources: readonly Source[] | null;
-  unready: readonly UnreadyDocument[];
-  error: RunError | null;
-  model: string | null;
-  createdAt: string;
-  feedback: Feedback | null;
 }
 
 interface StartFields {
   model: string;
   sources: Source[];
-  unready_documents?: UnreadyDocument[];
+  unready_documents?: Stored["unready_documents"];
 }
 
 type AnswerFrame =
@@ -68,52 +51,31 @@ type AnswerFrame =
   | ({ type: "done"; status: AnswerStatus } & Ending)
   | { type: "ping" };
 
-const NO_ENDING: Ending = {
-  usage: null,
-  cost_usd: null,
-  finish_reason: null,
-  model_version: null,
-  degraded: false,
-  unsupported: [],
-};
-
-export function newAnswer(id: string, runId: string): AnswerState {
+export function newAnswer(id: string, run_id: string): AnswerState {
   return {
-    ...NO_ENDING,
-    ...{ id, runId, status: "queued", text: "", length: 0, citations: [], sources: null, unready: [], error: null },
-    ...{ model: null, createdAt: new Date().toISOString(), feedback: null },
+    ...{ id, run_id, created_at: new Date().toISOString(), status: "queued", error: null, model: null, feedback: null },
+    ...{ text: "", length: 0, citations: [], sources: null, unready_documents: [], unsupported: [] },
+    ...{ usage: null, cost_usd: null, finish_reason: null, model_version: null, degraded: false },
   };
 }
 
-export function fromMessage(message: Schemas["AnswerOut"]): AnswerState {
+export function fromMessage(message: Stored): AnswerState {
   return {
-    ...{ id: message.id, runId: message.run_id, status: message.status ?? "completed" },
-    ...{ text: message.content, length: countCodePoints(message.content), citations: message.citations, sources: null },
-    ...{
-      unready: message.unready_documents,
-      error: message.error,
-      model: message.model,
-      createdAt: message.created_at,
-    },
-    ...{ feedback: message.feedback, usage: message.usage as Usage | null, cost_usd: message.cost_usd },
-    ...{ finish_reason: message.finish_reason, model_version: message.model_version, degraded: message.degraded },
+    ...message,
+    ...written(message.content),
+    status: message.status ?? "completed",
+    sources: null,
+    usage: message.usage as Ending["usage"],
     unsupported: message.unsupported as unknown as Span[],
   };
 }
 
 /** What is asked of a run itself, when its stream can't be read to the end. */
 export function withRun(state: AnswerState, run: Schemas["RunOut"]): AnswerState {
-  return {
-    ...state,
-    ...{ status: run.status as AnswerStatus, text: run.answer, length: countCodePoints(run.answer), model: run.model },
-    citations: run.citations as unknown as Citation[],
-    sources: run.sources as unknown as Source[],
-    unready: run.unready_documents as unknown as UnreadyDocument[],
-    error: run.error as RunError | null,
-    ...{ usage: run.usage as Usage | null, cost_usd: run.cost_usd, finish_reason: run.finish_reason },
-    ...{ model_version: run.model_version, degraded: run.degraded ?? false },
-    unsupported: (run.unsupported ?? []) as unknown as Span[],
-  };
+  // The schema says no more of these than that they are objects.
+  const { status, model, citations, sources, unready_documents, error } = run as unknown as AnswerState;
+  const ending = endingOf(run as unknown as Ending);
+  return { ...state, ...written(run.answer), ...ending, status, model, citations, sources, unready_documents, error };
 }
 
 export function isEnded({ status }: { status: string }): boolean {
@@ -133,8 +95,7 @@ export function applyFrame(state: AnswerState, frame: Frame): AnswerState {
       return {
         ...state,
         ...started(event),
-        text: event.text,
-        length: countCodePoints(event.text),
+        ...written(event.text),
         citations: event.citations,
       };
     case "error":
@@ -147,7 +108,7 @@ export function applyFrame(state: AnswerState, frame: Frame): AnswerState {
 }
 
 function started({ model, sources, unready_documents }: StartFields): Partial<AnswerState> {
-  return { status: "running", model, sources, unready: unready_documents ?? [] };
+  return { status: "running", model, sources, unready_documents: unready_documents ?? [] };
 }
 
 /** Of a replayed token only what is not there yet. */
@@ -163,10 +124,11 @@ function addCitation(state: AnswerState, citation: Citation): AnswerState {
   return isKnown ? state : { ...state, citations: [...state.citations, citation] };
 }
 
-function endingOf(done: Ending): Ending {
-  const { usage, cost_usd, finish_reason, model_version, degraded, unsupported } = done;
-  return { usage, cost_usd, finish_reason, model_version, degraded, unsupported: unsupported ?? [] };
+function endingOf({ usage, cost_usd, finish_reason, model_version, degraded, unsupported }: Ending): Ending {
+  return { usage, cost_usd, finish_reason, model_version, degraded: degraded ?? false, unsupported: unsupported ?? [] };
 }
+
+const written = (text: string) => ({ text, length: countCodePoints(text) });
 
 function countCodePoints(text: string): number {
   let count = 0;

@@ -1,13 +1,12 @@
 /** Asks a question once, however often the line is cut on the way. */
 import { signal } from "@preact/signals";
-import { api, read, type Schemas } from "../api/client";
+import { api, newIdempotencyKey, read, type Schemas } from "../api/client";
 import { ApiError, messageOf } from "../api/errors";
-import { newIdempotencyKey } from "../api/idempotency";
 import { models } from "../api/models";
 import { loadConversations } from "../conversations/store";
 import { navigate } from "../router";
 import { newAnswer } from "./answer_state";
-import type { Scope } from "./kept";
+import { keepText, keptText, type Scope } from "./kept";
 import { loadThread, readAnswer } from "./reading";
 import {
   type AnswerNode,
@@ -18,7 +17,6 @@ import {
   type Thread,
 } from "./thread";
 
-export const MAX_QUESTION = 10_000;
 const RETRY_WAITS_MS = [1000, 3000];
 
 type Created = Schemas["RunCreated"];
@@ -33,7 +31,7 @@ export function askNext(thread: Thread, content: string): Promise<boolean> {
 
 /** False: it was not taken, and `thread.refusal` says why; a question is in the draft again. */
 export async function ask(thread: Thread, asking: Asking): Promise<boolean> {
-  if (thread.asking.peek() || thread.writing.peek()) return false;
+  if (thread.isBusy.peek()) return false;
   thread.refusal.value = null;
   thread.asking.value = asking;
   const isDraft = asking.replaces === null && asking.content !== null;
@@ -41,6 +39,7 @@ export async function ask(thread: Thread, asking: Asking): Promise<boolean> {
   try {
     const created = await send(thread, asking);
     if (!thread.isClosed) begin(thread, asking, created);
+    else if (isDraft) forgetDraft(thread, asking);
     return true;
   } catch (error) {
     if (isDraft && thread.draft.peek() === "") thread.draft.value = asking.content ?? "";
@@ -50,6 +49,13 @@ export async function ask(thread: Thread, asking: Asking): Promise<boolean> {
     thread.asking.value = null;
     thread.isCut.value = false;
   }
+}
+
+/** It was taken after its view was left: what the browser has kept of it is no draft any more. */
+function forgetDraft(thread: Thread, { content }: Asking): void {
+  const id = thread.conversationId.peek();
+  if (keptText("draft", id) === content) keepText("draft", id, "");
+  void loadConversations();
 }
 
 async function send(thread: Thread, asking: Asking): Promise<Created> {
@@ -149,7 +155,7 @@ function refuse(thread: Thread, asking: Asking, error: unknown): void {
 function explain(error: unknown): string {
   if (!(error instanceof ApiError)) return messageOf(error);
   if (error.code === "run_active")
-    return "Another answer is being written in this conversation, perhaps from another tab. Ask when it is complete.";
+    return "Another answer is being written in this chat, perhaps from another tab. Ask when it is complete.";
   if (error.code === "documents_not_ready")
     return "Some of the chosen documents are still being processed. Ask again when they are ready, or choose others.";
   if (error.status === 404 && error.message.includes("document"))

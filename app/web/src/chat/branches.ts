@@ -1,5 +1,5 @@
 /** A conversation is a tree, of which one path is shown: the one that ends with a chosen leaf. */
-export interface TreeNode {
+interface TreeNode {
   id: string;
   parentId: string | null;
 }

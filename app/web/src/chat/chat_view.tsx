@@ -1,9 +1,11 @@
 /** A conversation: its messages, and where the next question is typed. */
 import { useEffect, useRef } from "preact/hooks";
-import { conversations } from "../conversations/store";
-import { askAbout } from "../documents/ask_about";
+import { isGone } from "../api/errors";
+import { conversations, loadConversations } from "../conversations/store";
+import { askedAbout } from "../documents/actions";
+import { Link, useTitle } from "../router";
 import { Button } from "../ui/button";
-import { ErrorState, Loading } from "../ui/states";
+import { EmptyState, ErrorState, Loading } from "../ui/states";
 import { Answer, Waiting } from "./answer";
 import { CitationPopover } from "./citation_popover";
 import { Composer } from "./composer";
@@ -12,8 +14,10 @@ import { useFollowEnd } from "./follow_end";
 import { Question } from "./question";
 import { loadThread } from "./reading";
 import { openThread, type Thread } from "./thread";
-import { useFresh } from "./use_fresh";
 import "./chat.css";
+
+// Focus and visibility come together.
+const LOOK_AT_MOST_EVERY_MS = 1000;
 
 export function ChatView({ conversationId }: { conversationId: string | null }) {
   const thread = useThread(conversationId);
@@ -41,7 +45,7 @@ function useThread(conversationId: string | null): Thread {
 }
 
 function Chat({ thread }: { thread: Thread }) {
-  const isGrowing = thread.loading.value !== "ready" || thread.asking.value !== null || thread.writing.value !== null;
+  const isGrowing = thread.loading.value !== "ready" || thread.isBusy.value;
   const { scroller, content, isAway, toEnd } = useFollowEnd(isGrowing);
   useEffect(() => void loadThread(thread), []);
   useFresh(thread);
@@ -83,12 +87,7 @@ function Foot({ thread, isAway, toEnd }: { thread: Thread; isAway: boolean; toEn
 function Title({ thread }: { thread: Thread }) {
   const known = conversations.value?.find((each) => each.id === thread.conversationId.value);
   const title = known?.title || "New chat";
-  useEffect(() => {
-    document.title = `${title} · Footnote`;
-    return () => {
-      document.title = "Footnote";
-    };
-  }, [title]);
+  useTitle(title);
   return <h1 class="visually-hidden">{title}</h1>;
 }
 
@@ -96,8 +95,8 @@ function Messages({ thread, onAsk }: { thread: Thread; onAsk: () => void }) {
   const loading = thread.loading.value;
   const path = thread.path.value;
   const asking = thread.asking.value;
-  if (loading === "loading") return <Loading label="Loading the conversation" />;
-  if (loading !== "ready") return <ErrorState error={loading.error} onRetry={() => void reload(thread)} />;
+  if (loading === "loading") return <Loading label="Loading the chat" />;
+  if (loading !== "ready") return <NotLoaded error={loading.error} onRetry={() => void reload(thread)} />;
   const isNext = asking !== null && asking.replaces === null;
   if (path.length === 0 && !isNext) return <FirstMinute thread={thread} onAsk={onAsk} />;
   return (
@@ -112,6 +111,16 @@ function Messages({ thread, onAsk }: { thread: Thread; onAsk: () => void }) {
       )}
       {isNext && <NextQuestion content={asking.content ?? ""} />}
     </div>
+  );
+}
+
+function NotLoaded({ error, onRetry }: { error: unknown; onRetry: () => void }) {
+  if (!isGone(error)) return <ErrorState error={error} onRetry={onRetry} />;
+  return (
+    <EmptyState icon="chat" title="This chat is not here">
+      <p>It was deleted, or the address is wrong.</p>
+      <Link href="/">Begin a new chat</Link>
+    </EmptyState>
   );
 }
 
@@ -156,10 +165,32 @@ function Announcer({ thread }: { thread: Thread }) {
 
 /** A new chat that was opened from a document asks about that one. */
 function useAskAbout(thread: Thread): void {
-  const document = askAbout.value;
+  const document = askedAbout.value;
   useEffect(() => {
     if (document === null || thread.conversationId.peek() !== null) return;
     thread.choice.value = { ...thread.choice.peek(), scope: { kind: "documents", documents: [document] } };
-    askAbout.value = null;
+    askedAbout.value = null;
   }, [document]);
+}
+
+/** Loads what another tab has asked when this one is looked at again. */
+function useFresh(thread: Thread): void {
+  useEffect(() => {
+    let last = Date.now();
+    function look() {
+      const isIdle = !thread.isBusy.peek() && thread.loading.peek() === "ready";
+      if (document.visibilityState !== "visible" || !isIdle || Date.now() - last < LOOK_AT_MOST_EVERY_MS) return;
+      last = Date.now();
+      void loadThread(thread);
+      void loadConversations();
+    }
+    window.addEventListener("focus", look);
+    window.addEventListener("online", look);
+    document.addEventListener("visibilitychange", look);
+    return () => {
+      window.removeEventListener("focus", look);
+      window.removeEventListener("online", look);
+      document.removeEventListener("visibilitychange", look);
+    };
+  }, []);
 }

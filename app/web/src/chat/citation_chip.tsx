@@ -3,7 +3,7 @@ import { useComputed } from "@preact/signals";
 import { openViewer } from "../viewer/state";
 import type { AnswerState, Citation } from "./answer_state";
 import { hideQuote, POPOVER_ID, pointAway, pointed, pointTo } from "./citation_popover";
-import { pagesOf } from "./pages";
+import { pagesOf } from "./citation_text";
 import "./citation.css";
 
 /** The number of a citation in the text; shows its quote, and opens the page that it is on. */

@@ -3,7 +3,7 @@ import { signal } from "@preact/signals";
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { Icon } from "../ui/icon";
 import type { Citation } from "./answer_state";
-import { pagesOf } from "./pages";
+import { pagesOf } from "./citation_text";
 
 export const POPOVER_ID = "citation-quote";
 export const pointed = signal<{ citation: Citation; anchor: HTMLElement } | null>(null);

@@ -3,14 +3,17 @@ import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { api, read } from "../api/client";
 import { Button, IconButton } from "../ui/button";
 import { tell, tellError } from "../ui/toast";
+import { useAction } from "../ui/use_action";
 import type { AnswerState } from "./answer_state";
 import type { Thread } from "./thread";
 
 type Rating = "up" | "down";
 const MAX_COMMENT = 2000;
 
+let lastSaving: Promise<unknown> = Promise.resolve();
+
 /** Saves it, and shows it at once; what could not be saved is taken back. */
-export async function rate(
+async function rate(
   thread: Thread,
   answer: Signal<AnswerState>,
   rating: Rating | null,
@@ -19,13 +22,18 @@ export async function rate(
   const before = answer.peek().feedback;
   const path = { conversation_id: thread.conversationId.peek() ?? "", message_id: answer.peek().id };
   answer.value = { ...answer.peek(), feedback: rating && { rating, comment, rated_at: new Date().toISOString() } };
-  try {
-    await read(
+  const put = () =>
+    read(
       api.PUT("/api/v1/conversations/{conversation_id}/messages/{message_id}/feedback", {
         params: { path },
         body: { rating, comment },
       }),
     );
+  try {
+    // In the order of the clicks.
+    const saving = lastSaving.then(put, put);
+    lastSaving = saving;
+    await saving;
     return true;
   } catch (error) {
     answer.value = { ...answer.peek(), feedback: before };
@@ -34,15 +42,12 @@ export async function rate(
   }
 }
 
-export function Thumbs({
-  thread,
-  answer,
-  onDown,
-}: {
+interface Props {
   thread: Thread;
   answer: Signal<AnswerState>;
-  onDown: (isDown: boolean) => void;
-}) {
+}
+
+export function Thumbs({ thread, answer, onDown }: Props & { onDown: (isDown: boolean) => void }) {
   const given = answer.value.feedback?.rating ?? null;
   function choose(rating: Rating) {
     const next = given === rating ? null : rating;
@@ -58,36 +63,18 @@ export function Thumbs({
 }
 
 /** What was wrong, for those who like to say it. */
-export function Comment({
-  thread,
-  answer,
-  onClose,
-}: {
-  thread: Thread;
-  answer: Signal<AnswerState>;
-  onClose: () => void;
-}) {
+export function Comment({ thread, answer, onClose }: Props & { onClose: () => void }) {
   const [text, setText] = useState("");
-  const [isBusy, setBusy] = useState(false);
   const id = useId();
   const area = useRef<HTMLTextAreaElement>(null);
   useEffect(() => area.current?.focus(), []);
-  async function send() {
-    setBusy(true);
-    const isSaved = await rate(thread, answer, "down", text.trim() || null);
-    setBusy(false);
-    if (!isSaved) return;
+  const { isBusy, run } = useAction(async () => {
+    if (!(await rate(thread, answer, "down", text.trim() || null))) return;
     tell("Thank you. Your comment is kept.");
     onClose();
-  }
+  });
   return (
-    <form
-      class="comment"
-      onSubmit={(event) => {
-        event.preventDefault();
-        void send();
-      }}
-    >
+    <form class="comment" onSubmit={run}>
       <label for={id}>What was wrong? You may leave this out.</label>
       <textarea
         ref={area}

@@ -1,7 +1,8 @@
 /** A chat before its first question: how to get documents in, and what one could ask. */
-import { useEffect, useState } from "preact/hooks";
+import { useState } from "preact/hooks";
 import { api, read, type Schemas } from "../api/client";
 import { models } from "../api/models";
+import { useLoaded } from "../api/use_loaded";
 import { active, changes } from "../documents/feed";
 import { UploadButtons, UploadList, uploads } from "../documents/uploads";
 import { count } from "../text/format";
@@ -18,46 +19,29 @@ type Suggestion = Schemas["SuggestedQuestion"];
 export function FirstMinute({ thread, onAsk }: { thread: Thread; onAsk: () => void }) {
   const known = useDocuments();
   const isBusy = uploads.value.length > 0 || active.value.queued + active.value.processing > 0;
-  if (known === null) return null;
+  if (!known) return null;
   return (
     <section class="first-minute">
       <ExtractiveBanner />
-      {known.ready > 0 ? <Welcome thread={thread} suggestions={known.suggestions} onAsk={onAsk} /> : <Begin />}
+      {known.isAnyReady ? <Welcome thread={thread} suggestions={known.suggestions} onAsk={onAsk} /> : <Begin />}
       {isBusy && <UploadList />}
       <Processing />
     </section>
   );
 }
 
-interface Known {
-  ready: number;
-  suggestions: Suggestion[];
-}
-
-/** null: not known yet. Where it can't be known the page goes on without. */
-function useDocuments(): Known | null {
-  const [known, setKnown] = useState<Known | null>(null);
-  const version = changes.value;
-  useEffect(() => {
-    let isCurrent = true;
-    const ready = read(api.GET("/api/v1/documents", { params: { query: { status: ["ready"], limit: 1 } } })).then(
-      (page) => page.total,
-    );
-    const suggestions = read(api.GET("/api/v1/documents/suggestions", { params: { query: { limit: 4 } } })).then(
-      (page) => page.items,
-    );
-    void Promise.allSettled([ready, suggestions]).then(([total, items]) => {
-      if (!isCurrent) return;
-      setKnown({
-        ready: total.status === "fulfilled" ? total.value : 1,
-        suggestions: items.status === "fulfilled" ? items.value : [],
-      });
-    });
-    return () => {
-      isCurrent = false;
+/** Undefined: not known yet. Where it can't be known the page goes on without. */
+function useDocuments() {
+  return useLoaded(async () => {
+    const [page, questions] = await Promise.allSettled([
+      read(api.GET("/api/v1/documents", { params: { query: { status: ["ready"], limit: 1 } } })),
+      read(api.GET("/api/v1/documents/suggestions", { params: { query: { limit: 4 } } })),
+    ]);
+    return {
+      isAnyReady: page.status === "rejected" || page.value.total > 0,
+      suggestions: questions.status === "fulfilled" ? questions.value.items : [],
     };
-  }, [version]);
-  return known;
+  }, [changes.value]).data;
 }
 
 function Begin() {

@@ -29,7 +29,7 @@ export function keepChoice(conversationId: string | null, choice: Choice | null)
   else choices.delete(key("choice", conversationId));
 }
 
-export type KeptText = "draft" | "leaf" | "banner";
+type KeptText = "draft" | "leaf" | "banner";
 
 export function keptText(kind: KeptText, conversationId: string | null): string {
   try {

@@ -1,6 +1,6 @@
 /** Reads an answer while it is written, however often the line is cut, and ends it on demand. */
 import { api, read } from "../api/client";
-import { ApiError } from "../api/errors";
+import { isGone } from "../api/errors";
 import { type Frame, readEvents } from "../api/events";
 import { loadConversations } from "../conversations/store";
 import { tellError } from "../ui/toast";
@@ -13,10 +13,13 @@ const LONG_MS = 100;
 // A hidden page draws no frames.
 const HIDDEN_MS = 250;
 
+type RunPath = { run_id: string };
+
 /** Reads until the answer has ended. `firstUrl`: where its events are, if that is known already. */
 export function readAnswer(thread: Thread, node: AnswerNode, firstUrl: string | null): void {
-  const runId = node.answer.peek().runId;
-  if (runId === null || thread.isClosed) return;
+  const { run_id } = node.answer.peek();
+  if (run_id === null || thread.isClosed) return;
+  const path = { run_id };
   thread.stopReading();
   const waiting = gather(
     (frames) => show(frames.reduce(applyFrame, node.answer.peek())),
@@ -40,8 +43,8 @@ export function readAnswer(thread: Thread, node: AnswerNode, firstUrl: string | 
     const known = url;
     url = null;
     if (known !== null) return known;
-    const state = await askForRun(node.answer.peek(), runId ?? "");
-    if (state === null) return createEventsUrl(runId ?? "");
+    const state = await askForRun(node.answer.peek(), path);
+    if (state === null) return createEventsUrl(path);
     waiting.stop();
     show(state);
     return null;
@@ -56,19 +59,19 @@ export function readAnswer(thread: Thread, node: AnswerNode, firstUrl: string | 
 }
 
 /** Its last state if it has ended, else null. */
-async function askForRun(state: AnswerState, runId: string): Promise<AnswerState | null> {
+async function askForRun(state: AnswerState, path: RunPath): Promise<AnswerState | null> {
   try {
-    const run = await read(api.GET("/api/v1/chat/runs/{run_id}", { params: { path: { run_id: runId } } }));
+    const run = await read(api.GET("/api/v1/chat/runs/{run_id}", { params: { path } }));
     return isEnded(run) ? withRun(state, run) : null;
   } catch (error) {
-    if (!(error instanceof ApiError) || error.status !== 404) throw error;
+    if (!isGone(error)) throw error;
     const gone = { code: "not_found", message: "This answer was deleted.", retryable: false };
     return { ...state, status: "failed", error: gone };
   }
 }
 
-async function createEventsUrl(runId: string): Promise<string> {
-  const created = await read(api.POST("/api/v1/chat/runs/{run_id}/events", { params: { path: { run_id: runId } } }));
+async function createEventsUrl(path: RunPath): Promise<string> {
+  const created = await read(api.POST("/api/v1/chat/runs/{run_id}/events", { params: { path } }));
   return created.events_url;
 }
 
@@ -102,7 +105,7 @@ function gather(take: (frames: Frame[]) => void, length: () => number) {
 /** Ends the answer where it is; what was written stays. */
 export async function stopAnswer(thread: Thread): Promise<void> {
   const node = thread.writing.peek();
-  const runId = node?.answer.peek().runId;
+  const runId = node?.answer.peek().run_id;
   if (!node || !runId) return;
   thread.isStopping.value = true;
   try {
@@ -125,7 +128,7 @@ export async function loadThread(thread: Thread): Promise<void> {
 }
 
 /** Reads the answer that is being written, if another tab asked for one. */
-export function attach(thread: Thread): void {
+function attach(thread: Thread): void {
   const node = findUnended(thread);
   if (node && thread.writing.peek() === null) readAnswer(thread, node, null);
 }

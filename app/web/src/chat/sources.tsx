@@ -9,20 +9,20 @@ import { ProgressBar } from "../ui/states";
 import { openViewer } from "../viewer/state";
 import type { AnswerState, Citation, Source } from "./answer_state";
 import { openCitation } from "./citation_chip";
-import { pagesOf } from "./pages";
+import { pagesOf } from "./citation_text";
 import "./sources.css";
 
 /** What was found for the question, best first, and which of it the answer cites. */
 export function Sources({ answer }: { answer: Signal<AnswerState> }) {
-  const { sources, runId, citations } = answer.value;
+  const { sources, run_id, citations } = answer.value;
   const [isOpen, setOpen] = useState(false);
   const [error, setError] = useState<unknown>(null);
-  if (runId === null || sources?.length === 0) return null;
+  if (run_id === null || sources?.length === 0) return null;
 
   async function load() {
     setError(null);
     try {
-      const run = await read(api.GET("/api/v1/chat/runs/{run_id}", { params: { path: { run_id: runId ?? "" } } }));
+      const run = await read(api.GET("/api/v1/chat/runs/{run_id}", { params: { path: { run_id: run_id ?? "" } } }));
       answer.value = { ...answer.value, sources: run.sources as unknown as Source[] };
     } catch (caught) {
       setError(caught);

@@ -51,6 +51,8 @@ export interface Thread {
   refusal: Signal<Refusal | null>;
   /** The answer that is being written and read. */
   writing: Signal<AnswerNode | null>;
+  /** One is on its way, or an answer is being written: none can be asked. */
+  isBusy: ReadonlySignal<boolean>;
   isStopping: Signal<boolean>;
   isCut: Signal<boolean>;
   isClosed: boolean;
@@ -64,12 +66,14 @@ export function openThread(id: string | null): Thread {
   const conversationId = signal(id);
   const nodes = signal<readonly MessageNode[]>([]);
   const leaf = signal<string | null>(keptText("leaf", id) || null);
+  const asking = signal<Asking | null>(null);
+  const writing = signal<AnswerNode | null>(null);
   const thread: Thread = {
     ...{ conversationId, nodes, leaf, path: computed(() => pathTo(nodes.value, leaf.value)) },
     loading: signal<Thread["loading"]["value"]>(id === null ? "ready" : "loading"),
     ...{ draft: signal(keptText("draft", id)), choice: signal(choiceOf(id)) },
-    ...{ asking: signal<Asking | null>(null), refusal: signal<Refusal | null>(null) },
-    ...{ writing: signal<AnswerNode | null>(null), isStopping: signal(false), isCut: signal(false) },
+    ...{ asking, writing, isBusy: computed(() => asking.value !== null || writing.value !== null) },
+    ...{ refusal: signal<Refusal | null>(null), isStopping: signal(false), isCut: signal(false) },
     ...{ isClosed: false, stopReading: () => undefined, close: () => undefined },
   };
   const stopKeeping = keep(thread);
@@ -126,7 +130,9 @@ export async function loadMessages(thread: Thread): Promise<void> {
 export function findUnended({ nodes }: Thread): AnswerNode | null {
   const found = nodes
     .peek()
-    .findLast((node) => node.role === "assistant" && !isEnded(node.answer.peek()) && node.answer.peek().runId !== null);
+    .findLast(
+      (node) => node.role === "assistant" && !isEnded(node.answer.peek()) && node.answer.peek().run_id !== null,
+    );
   return found?.role === "assistant" ? found : null;
 }
 

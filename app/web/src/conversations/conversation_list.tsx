@@ -1,10 +1,12 @@
-import { useState } from "preact/hooks";
+import { useRef, useState } from "preact/hooks";
 import { Link, navigate, route } from "../router";
+import { daysAgo } from "../text/format";
 import { Button } from "../ui/button";
 import { Dialog } from "../ui/dialog";
 import { Menu, type MenuItem } from "../ui/menu";
 import { ErrorState, Loading } from "../ui/states";
 import { tell, tellError } from "../ui/toast";
+import { useAction } from "../ui/use_action";
 import {
   type Conversation,
   conversations,
@@ -17,7 +19,14 @@ import {
   renameConversation,
 } from "./store";
 
-const DAY_MS = 86_400_000;
+/** By days since the last question. */
+const GROUPS: readonly [label: string, days: number][] = [
+  ["Today", 0],
+  ["Yesterday", 1],
+  ["Last 7 days", 7],
+  ["Last 30 days", 30],
+  ["Older", Infinity],
+];
 
 export function ConversationList() {
   const [deleting, setDeleting] = useState<Conversation | null>(null);
@@ -50,40 +59,25 @@ export function ConversationList() {
   );
 }
 
-/** By day of the last question, in the person's time zone. */
 function groups(items: Conversation[]): [string, Conversation[]][] {
-  const today = new Date().setHours(0, 0, 0, 0);
-  const starts: [string, number][] = [
-    ["Today", today],
-    ["Yesterday", today - DAY_MS],
-    ["Last 7 days", today - 7 * DAY_MS],
-    ["Last 30 days", today - 30 * DAY_MS],
-    ["Older", -Infinity],
-  ];
-  const byLabel = new Map<string, Conversation[]>(starts.map(([label]) => [label, []]));
-  for (const item of items) {
-    const label = starts.find(([, start]) => Date.parse(item.updated_at) >= start)?.[0] ?? "Older";
-    byLabel.get(label)?.push(item);
-  }
-  return [...byLabel].filter(([, group]) => group.length > 0);
+  const labelOf = ({ updated_at }: Conversation) => GROUPS.find(([, days]) => daysAgo(updated_at) <= days)?.[0];
+  return GROUPS.map(([label]): [string, Conversation[]] => [
+    label,
+    items.filter((each) => labelOf(each) === label),
+  ]).filter(([, group]) => group.length > 0);
 }
+
+const isShown = ({ id }: Conversation): boolean => route.value.name === "chat" && route.value.conversationId === id;
 
 function Row({ conversation, onDelete }: { conversation: Conversation; onDelete: () => void }) {
   const [isRenaming, setRenaming] = useState(false);
   const title = conversation.title || "New chat";
-  const here = route.value.name === "chat" && route.value.conversationId === conversation.id;
+  const here = isShown(conversation);
+  const save = (format: "markdown" | "json") => void exportConversation(conversation, format).catch(tellError);
   const items: MenuItem[] = [
     { label: "Rename", icon: "edit", onSelect: () => setRenaming(true) },
-    {
-      label: "Export as Markdown",
-      icon: "download",
-      onSelect: () => void exportConversation(conversation, "markdown").catch(tellError),
-    },
-    {
-      label: "Export as JSON",
-      icon: "download",
-      onSelect: () => void exportConversation(conversation, "json").catch(tellError),
-    },
+    { label: "Export as Markdown", icon: "download", onSelect: () => save("markdown") },
+    { label: "Export as JSON", icon: "download", onSelect: () => save("json") },
     { label: "Delete", icon: "trash", isDanger: true, onSelect: onDelete },
   ];
   return (
@@ -110,8 +104,15 @@ function Row({ conversation, onDelete }: { conversation: Conversation; onDelete:
 
 function RenameField({ conversation, onDone }: { conversation: Conversation; onDone: () => void }) {
   const [title, setTitle] = useState(conversation.title);
-  function save() {
+  const isOver = useRef(false);
+  function close() {
+    isOver.current = true;
     onDone();
+  }
+  function save() {
+    // The field also loses the focus because it goes away.
+    if (isOver.current) return;
+    close();
     const wanted = title.trim();
     if (wanted && wanted !== conversation.title) renameConversation(conversation.id, wanted).catch(tellError);
   }
@@ -130,36 +131,29 @@ function RenameField({ conversation, onDone }: { conversation: Conversation; onD
         value={title}
         onInput={(event) => setTitle(event.currentTarget.value)}
         onBlur={save}
-        onKeyDown={(event) => event.key === "Escape" && onDone()}
+        onKeyDown={(event) => event.key === "Escape" && close()}
       />
     </form>
   );
 }
 
 function DeleteDialog({ conversation, onClose }: { conversation: Conversation; onClose: () => void }) {
-  const [isBusy, setBusy] = useState(false);
-  async function remove() {
-    setBusy(true);
-    try {
-      await deleteConversation(conversation.id);
-      if (route.value.name === "chat" && route.value.conversationId === conversation.id)
-        navigate("/", { replace: true });
-      tell("The chat is deleted.");
-    } catch (error) {
-      tellError(error);
-    }
+  const { isBusy, error, run } = useAction(async () => {
+    await deleteConversation(conversation.id);
+    if (isShown(conversation)) navigate("/", { replace: true });
+    tell("The chat is deleted.");
     onClose();
-  }
+  });
   const actions = (
     <>
       <Button onClick={onClose}>Keep it</Button>
-      <Button kind="danger" icon="trash" isBusy={isBusy} onClick={() => void remove()}>
+      <Button kind="danger" icon="trash" isBusy={isBusy} onClick={run}>
         Delete
       </Button>
     </>
   );
   return (
-    <Dialog title="Delete this chat?" onClose={onClose} actions={actions}>
+    <Dialog title="Delete this chat?" onClose={onClose} actions={actions} error={error}>
       <p dir="auto">“{conversation.title || "New chat"}” and all of its answers will be gone. Your documents stay.</p>
     </Dialog>
   );

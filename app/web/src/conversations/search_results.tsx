@@ -1,23 +1,13 @@
 import type { ComponentChildren } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useLoaded } from "../api/use_loaded";
 import { Link } from "../router";
 import { formatAgo } from "../text/format";
 import { ErrorState, Loading } from "../ui/states";
 import { type FoundMessage, searchConversations } from "./store";
 
 export function SearchResults({ words }: { words: string }) {
-  const [found, setFound] = useState<FoundMessage[] | null>(null);
-  const [error, setError] = useState<unknown>(null);
-  useEffect(() => {
-    let isLatest = true;
-    setError(null);
-    searchConversations(words).then(
-      (items) => isLatest && setFound(items),
-      (reason: unknown) => isLatest && setError(reason),
-    );
-    return () => (isLatest = false);
-  }, [words]);
-  if (error) return <ErrorState error={error} />;
+  const { data: found, error, reload } = useLoaded(() => searchConversations(words), [words]);
+  if (error) return <ErrorState error={error} onRetry={reload} />;
   if (!found) return <Loading label="Searching" />;
   if (found.length === 0) return <p class="sidebar-empty">Nothing found. Try other words.</p>;
   return (

@@ -4,8 +4,9 @@ import { active } from "../documents/feed";
 import { Link, navigate, route } from "../router";
 import { count } from "../text/format";
 import { useDebounced } from "../text/use_debounced";
+import { SearchField } from "../ui/field";
 import { Icon, type IconName } from "../ui/icon";
-import { Menu } from "../ui/menu";
+import { Menu, type MenuItem } from "../ui/menu";
 import { tellError } from "../ui/toast";
 import { ConversationList } from "./conversation_list";
 import { SearchResults } from "./search_results";
@@ -39,11 +40,8 @@ export function Sidebar() {
         <Entry href="/settings" icon="settings" label="Settings" isHere={route.value.name === "settings"} />
       </nav>
       <search class="sidebar-search">
-        <Icon name="search" size={16} />
-        <input
-          type="search"
-          aria-label="Search your chats"
-          placeholder="Search your chats"
+        <SearchField
+          label="Search your chats"
           maxLength={200}
           value={words}
           onInput={(event) => setWords(event.currentTarget.value)}
@@ -91,14 +89,14 @@ function Entry({
 function Account() {
   const { email, name } = user.value ?? { email: "", name: "" };
   const items = [
-    { label: "Settings", icon: "settings" as const, onSelect: () => navigate("/settings") },
-    { label: "Sign out", icon: "sign-out" as const, onSelect: () => void signOut().catch(tellError) },
-  ];
+    { label: "Settings", icon: "settings", onSelect: () => navigate("/settings") },
+    { label: "Sign out", icon: "sign-out", onSelect: () => void signOut().catch(tellError) },
+  ] satisfies MenuItem[];
   const opener = (
     <span class="account">
-      <span class="visually-hidden">Account: </span>
+      <span class="visually-hidden">Account of </span>
       <span class="avatar" aria-hidden="true">
-        {(name || email).slice(0, 1).toUpperCase()}
+        {[...(name || email)][0]?.toUpperCase()}
       </span>
       <span class="account-names">
         <span class="clip" dir="auto" title={name || email}>

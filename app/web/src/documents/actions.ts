@@ -1,14 +1,22 @@
 /** What can be done with a document, from lists and from its own page. Each throws ApiError. */
-import { api, read, type Schemas } from "../api/client";
-import { toApiError } from "../api/errors";
-import { newIdempotencyKey } from "../api/idempotency";
-import { authorizedFetch } from "../api/session";
+import { api, get, newIdempotencyKey, read, type Schemas } from "../api/client";
+import { perUser } from "../api/session";
+import { navigate } from "../router";
 import { saveAs } from "../text/save";
 import { learn, learnDeleted } from "./feed";
 import { sendFile } from "./send_file";
 
 export type DocumentOut = Schemas["DocumentOut"];
 export type Receipt = Schemas["DeletionOut"];
+
+/** The one document that the next question is to be about; the chat takes it and sets null again. */
+export const askedAbout = perUser<{ id: string; filename: string } | null>(null);
+
+/** Opens a new chat about one document. */
+export function askAbout({ id, filename }: { id: string; filename: string }): void {
+  askedAbout.value = { id, filename };
+  navigate("/");
+}
 
 const at = (id: string) => ({ params: { path: { document_id: id } } });
 
@@ -40,8 +48,7 @@ export function readReceipt(id: string): Promise<Receipt> {
 
 /** Saves the original under the name of the version that is served. */
 export async function downloadDocument(document: { id: string; filename: string }): Promise<void> {
-  const response = await authorizedFetch(new Request(`/api/v1/documents/${document.id}/content`));
-  if (!response.ok) throw toApiError(response, await response.json().catch(() => null));
+  const response = await get(`/api/v1/documents/${document.id}/content`);
   saveAs(await response.blob(), nameIn(response.headers.get("Content-Disposition")) ?? document.filename);
 }
 

@@ -1,11 +1,27 @@
 import type { ComponentChildren } from "preact";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { formatBytes, formatDay, formatMoment, formatNumber } from "../text/format";
 import { tellError } from "../ui/toast";
 import { type DocumentOut, patchDocument } from "./actions";
 import { Expiry } from "./expiry";
-import { typeName } from "./media_names";
 import { TagsEditor } from "./tags_editor";
+
+const OFFICE = "application/vnd.openxmlformats-officedocument";
+const NAMES: Record<string, string> = {
+  "application/pdf": "PDF",
+  [`${OFFICE}.wordprocessingml.document`]: "Word",
+  [`${OFFICE}.presentationml.presentation`]: "PowerPoint",
+  [`${OFFICE}.spreadsheetml.sheet`]: "Excel",
+  "application/epub+zip": "EPUB",
+  "message/rfc822": "E-mail",
+  "text/html": "Web page",
+  "text/markdown": "Markdown",
+  "text/plain": "Text",
+  "text/csv": "CSV",
+  "text/tab-separated-values": "TSV",
+  "application/json": "JSON",
+  "application/x-ndjson": "JSON lines",
+};
 
 interface Props {
   document: DocumentOut;
@@ -50,22 +66,31 @@ function Fact({ label, children }: { label: string; children: ComponentChildren 
 function Tags({ document, onChanged }: Props) {
   const [tags, setTags] = useState<readonly string[]>(document.tags);
   const stored = document.tags.join("\n");
-  useEffect(() => setTags(document.tags), [stored]);
+  const saving = useRef({ last: Promise.resolve(), number: 0 }).current;
+  useEffect(() => {
+    if (saving.number === 0) setTags(document.tags);
+  }, [stored]);
 
-  async function save(next: readonly string[]) {
+  /** One after the other, and only the last answer counts: each says all tags. */
+  function save(next: readonly string[]) {
     setTags(next);
-    try {
-      onChanged(await patchDocument(document.id, { tags: [...next] }));
-    } catch (error) {
-      setTags(document.tags);
-      tellError(error);
-    }
+    saving.number += 1;
+    saving.last = saving.last.then(async () => {
+      try {
+        const saved = await patchDocument(document.id, { tags: [...next] });
+        if (saving.number === 1) onChanged(saved);
+      } catch (error) {
+        setTags(document.tags);
+        tellError(error);
+      }
+      saving.number -= 1;
+    });
   }
 
   return (
     <div>
       <h2>Tags</h2>
-      <TagsEditor tags={tags} onChange={(next) => void save(next)} />
+      <TagsEditor tags={tags} onChange={save} />
     </div>
   );
 }
@@ -85,4 +110,10 @@ function Metadata({ metadata }: Pick<DocumentOut, "metadata">) {
       </dl>
     </div>
   );
+}
+
+/** What people call a type of file. */
+function typeName(mediaType: string): string {
+  if (mediaType.startsWith("image/")) return `Picture (${mediaType.slice(6).toUpperCase()})`;
+  return NAMES[mediaType] ?? mediaType;
 }

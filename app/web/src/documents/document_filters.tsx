@@ -1,6 +1,6 @@
 import { useEffect, useState } from "preact/hooks";
 import { useDebounced } from "../text/use_debounced";
-import { Icon } from "../ui/icon";
+import { SearchField } from "../ui/field";
 import { COLUMNS } from "./documents_table";
 import { filter, type StatusFilter, setFilter, sorting, tags } from "./list_state";
 
@@ -53,17 +53,12 @@ function NameFilter() {
   const applied = filter.value.name;
   useEffect(() => setName(applied), [applied]);
   return (
-    <label class="name-filter">
-      <Icon name="search" size={16} />
-      <input
-        type="search"
-        aria-label="Find by name"
-        placeholder="Find by name"
-        maxLength={255}
-        value={name}
-        onInput={(event) => setName(event.currentTarget.value)}
-      />
-    </label>
+    <SearchField
+      label="Find by name"
+      maxLength={255}
+      value={name}
+      onInput={(event) => setName(event.currentTarget.value)}
+    />
   );
 }
 

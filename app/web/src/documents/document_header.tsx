@@ -1,10 +1,9 @@
 import { Button } from "../ui/button";
 import { Menu, type MenuItem } from "../ui/menu";
-import { tellError } from "../ui/toast";
 import { openViewer } from "../viewer/state";
-import { cancelDocument, type DocumentOut, downloadDocument, retryDocument } from "./actions";
-import { ask } from "./ask_about";
-import { Badge, isActive, isLocked } from "./status";
+import { askAbout, type DocumentOut } from "./actions";
+import { deleteItem, downloadItem, stateItems } from "./document_menu";
+import { Badge } from "./status";
 
 interface Props {
   document: DocumentOut;
@@ -15,6 +14,12 @@ interface Props {
 export function DocumentHeader({ document, onDelete, onNewVersion }: Props) {
   const { id, filename, title, status, ready_version } = document;
   const isReadable = ready_version > 0;
+  const items: MenuItem[] = [
+    downloadItem(document, "Download the original"),
+    { label: "Upload a new version", icon: "upload", onSelect: onNewVersion },
+    ...stateItems(document),
+    deleteItem(onDelete),
+  ];
   return (
     <header class="page-header document-header">
       <div class="document-names">
@@ -25,7 +30,7 @@ export function DocumentHeader({ document, onDelete, onNewVersion }: Props) {
         </p>
       </div>
       <div class="document-actions">
-        <Button kind="primary" icon="chat" disabled={!isReadable} onClick={() => ask(document)}>
+        <Button kind="primary" icon="chat" disabled={!isReadable} onClick={() => askAbout(document)}>
           Ask about it
         </Button>
         <Button
@@ -35,27 +40,8 @@ export function DocumentHeader({ document, onDelete, onNewVersion }: Props) {
         >
           View
         </Button>
-        <Menu label="More actions" items={moreOf(document, onNewVersion, onDelete)} />
+        <Menu label="More actions" items={items} />
       </div>
     </header>
   );
-}
-
-function moreOf(document: DocumentOut, chooseVersion: () => void, onDelete: () => void): MenuItem[] {
-  const { id, status } = document;
-  const items: MenuItem[] = [
-    {
-      label: "Download the original",
-      icon: "download",
-      onSelect: () => void downloadDocument(document).catch(tellError),
-    },
-    { label: "Upload a new version", icon: "upload", onSelect: chooseVersion },
-  ];
-  if (status === "failed" && !isLocked(document)) {
-    items.push({ label: "Try again", icon: "retry", onSelect: () => void retryDocument(id).catch(tellError) });
-  }
-  if (isActive(document))
-    items.push({ label: "Cancel", icon: "stop", onSelect: () => void cancelDocument(id).catch(tellError) });
-  items.push({ label: "Delete", icon: "trash", isDanger: true, onSelect: onDelete });
-  return items;
 }

@@ -1,12 +1,11 @@
 import { Link, navigate } from "../router";
 import { formatAgo, formatBytes, formatMoment, formatNumber } from "../text/format";
 import { Menu, type MenuItem } from "../ui/menu";
-import { tellError } from "../ui/toast";
-import { cancelDocument, type DocumentOut, downloadDocument, retryDocument } from "./actions";
-import { ask } from "./ask_about";
+import { askAbout, type DocumentOut } from "./actions";
 import { openDialog } from "./document_dialogs";
+import { deleteItem, downloadItem, stateItems } from "./document_menu";
 import { select } from "./list_state";
-import { isActive, isLocked, Status } from "./status";
+import { isLocked, Status } from "./status";
 
 const MAX_CHIPS = 3;
 
@@ -86,28 +85,16 @@ function Chips({ tags }: { tags: readonly string[] }) {
 }
 
 function menuOf(document: DocumentOut): MenuItem[] {
-  const { id, status, ready_version } = document;
+  const { id, ready_version } = document;
   const items: MenuItem[] = [
     { label: "Open", icon: "document", onSelect: () => navigate(`/documents/${id}`) },
-    { label: "Ask about it", icon: "chat", isDisabled: ready_version === 0, onSelect: () => ask(document) },
+    { label: "Ask about it", icon: "chat", isDisabled: ready_version === 0, onSelect: () => askAbout(document) },
     { label: "Edit tags", icon: "tag", onSelect: () => openDialog({ kind: "tags", document }) },
-    { label: "Download", icon: "download", onSelect: () => void downloadDocument(document).catch(tellError) },
+    downloadItem(document, "Download"),
+    ...stateItems(document),
+    deleteItem(() => openDialog({ kind: "delete", documents: [document] })),
   ];
-  if (isLocked(document))
-    items.push({
-      label: "Enter the password",
-      icon: "edit",
-      onSelect: () => openDialog({ kind: "password", document }),
-    });
-  else if (status === "failed")
-    items.push({ label: "Try again", icon: "retry", onSelect: () => void retryDocument(id).catch(tellError) });
-  if (isActive(document))
-    items.push({ label: "Cancel", icon: "stop", onSelect: () => void cancelDocument(id).catch(tellError) });
-  items.push({
-    label: "Delete",
-    icon: "trash",
-    isDanger: true,
-    onSelect: () => openDialog({ kind: "delete", documents: [document] }),
-  });
+  const unlock = () => openDialog({ kind: "password", document });
+  if (isLocked(document)) items.splice(-1, 0, { label: "Enter the password", icon: "edit", onSelect: unlock });
   return items;
 }

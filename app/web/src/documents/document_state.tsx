@@ -1,8 +1,9 @@
 import { Button } from "../ui/button";
 import { tellError } from "../ui/toast";
 import { cancelDocument, type DocumentOut, retryDocument } from "./actions";
+import { isActive } from "./feed";
 import { PasswordForm } from "./password_form";
-import { isActive, isLocked, Status } from "./status";
+import { isLocked, Status } from "./status";
 
 interface Props {
   document: DocumentOut;

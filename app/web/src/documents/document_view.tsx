@@ -1,20 +1,24 @@
-import { useState } from "preact/hooks";
-import { Link, navigate } from "../router";
+import { useEffect, useState } from "preact/hooks";
+import { api, read } from "../api/client";
+import { isGone } from "../api/errors";
+import { useLoaded } from "../api/use_loaded";
+import { Link, navigate, useTitle } from "../router";
 import { EmptyState, ErrorState, Loading } from "../ui/states";
 import type { DocumentOut } from "./actions";
 import { DeleteDialog } from "./delete_dialog";
 import { DocumentFacts } from "./document_facts";
 import { DocumentHeader } from "./document_header";
 import { DocumentState } from "./document_state";
+import { changes, withProgress } from "./feed";
 import { NewVersion, useNewVersion } from "./new_version";
 import { PageReport } from "./page_report";
-import { isGone, useDocument } from "./use_document";
 import { VersionsTable } from "./versions_table";
 import "./documents_view.css";
 import "./document_view.css";
 
 export function DocumentView({ documentId }: { documentId: string }) {
   const { document, error, reload, replace } = useDocument(documentId);
+  useTitle(document?.title ?? document?.filename ?? "Document");
   const [doomed, setDoomed] = useState<DocumentOut | null>(null);
   const [isDeleted, setDeleted] = useState(false);
 
@@ -36,6 +40,17 @@ export function DocumentView({ documentId }: { documentId: string }) {
       {doomed && <DeleteDialog documents={[doomed]} onClose={closeDialog} onDeleted={() => setDeleted(true)} />}
     </div>
   );
+}
+
+/** One document, always as it is now. Null: not known yet, or gone. */
+function useDocument(documentId: string) {
+  const params = { path: { document_id: documentId } };
+  const load = () => read(api.GET("/api/v1/documents/{document_id}", { params }));
+  const { data, error, reload } = useLoaded(load, [documentId, changes.value]);
+  const [answered, replace] = useState(data);
+  useEffect(() => replace(data), [data]);
+  const document = answered && !isGone(error) ? withProgress(answered) : null;
+  return { document, error, reload, replace };
 }
 
 interface Props {
@@ -63,7 +78,7 @@ function NoDocument({ error, onRetry }: { error: unknown; onRetry: () => void })
   if (!error) return <Loading label="Loading the document" />;
   if (!isGone(error)) return <ErrorState error={error} onRetry={onRetry} />;
   return (
-    <EmptyState icon="document" title="This document is not here">
+    <EmptyState icon="document" title="This document is not here" isPage>
       <p>It was deleted, or the address is wrong.</p>
       <Link href="/documents">See all documents</Link>
     </EmptyState>

@@ -1,13 +1,16 @@
-import { useEffect } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { messageOf } from "../api/errors";
+import { useTitle } from "../router";
 import { count } from "../text/format";
 import { Button } from "../ui/button";
 import { Banner, EmptyState, ErrorState, Loading } from "../ui/states";
-import { BulkBar } from "./bulk_bar";
-import { DocumentDialogs } from "./document_dialogs";
+import { tell, tellError } from "../ui/toast";
+import { type DocumentOut, forEach, retryDocument } from "./actions";
+import { DocumentDialogs, openDialog } from "./document_dialogs";
 import { DocumentFilters } from "./document_filters";
 import { DocumentsTable } from "./documents_table";
 import {
+  chosen,
   clearFilter,
   documents,
   error,
@@ -16,14 +19,17 @@ import {
   isLoading,
   loadFirst,
   loadMore,
+  select,
   total,
   watchList,
 } from "./list_state";
+import { isLocked } from "./status";
 import { UploadButtons, UploadList } from "./uploads";
 import "./documents_view.css";
 
 export function DocumentsView() {
   useEffect(watchList, []);
+  useTitle("Documents");
   const isEmpty = documents.value?.length === 0 && !isFiltered.value && !isLoading.value;
   return (
     <div class="page documents">
@@ -73,7 +79,7 @@ function Failure() {
   return (
     <Banner kind="error">
       {messageOf(error.value)}{" "}
-      <button type="button" class="link" onClick={() => void loadFirst()}>
+      <button type="button" class="text-button" onClick={() => void loadFirst()}>
         Load the list again
       </button>
     </Banner>
@@ -103,4 +109,52 @@ function Footer() {
       )}
     </footer>
   );
+}
+
+/** What can be done with the selected documents at once. */
+function BulkBar() {
+  const [isBusy, setBusy] = useState(false);
+  const documents = chosen.value;
+  if (documents.length === 0) return null;
+  const failed = documents.filter((each) => each.status === "failed" && !isLocked(each));
+
+  async function retry() {
+    setBusy(true);
+    await retryAll(failed);
+    setBusy(false);
+  }
+
+  return (
+    <section class="bulk-bar" aria-label="Selected documents">
+      <p role="status">{count(documents.length, "document")} selected</p>
+      <Button icon="tag" onClick={() => openDialog({ kind: "add-tags", documents })}>
+        Add tags
+      </Button>
+      {failed.length > 0 && (
+        <Button icon="retry" isBusy={isBusy} onClick={retry}>
+          Retry failed
+        </Button>
+      )}
+      <Button kind="danger" icon="trash" onClick={() => openDialog({ kind: "delete", documents })}>
+        Delete
+      </Button>
+      <Button
+        kind="quiet"
+        onClick={() =>
+          select(
+            documents.map(({ id }) => id),
+            false,
+          )
+        }
+      >
+        Clear
+      </Button>
+    </section>
+  );
+}
+
+async function retryAll(documents: readonly DocumentOut[]): Promise<void> {
+  const { failed, error } = await forEach(documents, ({ id }) => retryDocument(id));
+  if (failed < documents.length) tell(`${count(documents.length - failed, "document")} queued again.`);
+  if (failed > 0) tellError(error);
 }

@@ -2,7 +2,7 @@ import type { ComponentChildren } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { Icon } from "../ui/icon";
 import { tell } from "../ui/toast";
-import { filesOf } from "./dropped_files";
+import { filesOf } from "./files";
 import { uploadReadable } from "./uploads";
 import "./drop_zone.css";
 

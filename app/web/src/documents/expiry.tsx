@@ -2,6 +2,7 @@ import { useState } from "preact/hooks";
 import { formatDay } from "../text/format";
 import { Button } from "../ui/button";
 import { tellError } from "../ui/toast";
+import { useAction } from "../ui/use_action";
 import { type DocumentOut, patchDocument } from "./actions";
 
 interface Props {
@@ -13,29 +14,24 @@ interface Props {
 export function Expiry({ document, onChanged }: Props) {
   const { id, expires_at } = document;
   const [isEditing, setEditing] = useState(false);
-  const [isBusy, setBusy] = useState(false);
-
   async function save(next: string | null) {
-    setBusy(true);
     try {
       onChanged(await patchDocument(id, { expires_at: next }));
       setEditing(false);
     } catch (error) {
       tellError(error);
     }
-    setBusy(false);
   }
 
-  if (isEditing)
-    return <ExpiryForm isBusy={isBusy} onSave={(day) => void save(endOf(day))} onCancel={() => setEditing(false)} />;
+  if (isEditing) return <ExpiryForm onSave={(day) => save(endOf(day))} onCancel={() => setEditing(false)} />;
   return (
     <span class="expiry">
       {expires_at ? `After ${formatDay(expires_at)}` : "Never"}
-      <button type="button" class="link" onClick={() => setEditing(true)}>
+      <button type="button" class="text-button" onClick={() => setEditing(true)}>
         {expires_at ? "Change" : "Set a day"}
       </button>
       {expires_at && (
-        <button type="button" class="link" disabled={isBusy} onClick={() => void save(null)}>
+        <button type="button" class="text-button" onClick={() => void save(null)}>
           Keep it
         </button>
       )}
@@ -43,22 +39,11 @@ export function Expiry({ document, onChanged }: Props) {
   );
 }
 
-function ExpiryForm({
-  isBusy,
-  onSave,
-  onCancel,
-}: {
-  isBusy: boolean;
-  onSave: (day: string) => void;
-  onCancel: () => void;
-}) {
+function ExpiryForm({ onSave, onCancel }: { onSave: (day: string) => Promise<void>; onCancel: () => void }) {
   const [day, setDay] = useState("");
-  function submit(event: Event) {
-    event.preventDefault();
-    if (day) onSave(day);
-  }
+  const { isBusy, run } = useAction(() => onSave(day));
   return (
-    <form class="expiry" onSubmit={submit}>
+    <form class="expiry" onSubmit={run}>
       <input
         type="date"
         required

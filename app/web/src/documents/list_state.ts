@@ -2,16 +2,16 @@
 import { batch, computed, effect, signal, untracked } from "@preact/signals";
 import { api, read, type Schemas } from "../api/client";
 import type { operations } from "../api/schema";
+import { perUser } from "../api/session";
 import type { DocumentOut } from "./actions";
-import { changes, progress, withProgress } from "./feed";
-import { onOtherUser } from "./per_user";
+import { changes, deleted, withProgress } from "./feed";
 
 type ListQuery = NonNullable<operations["list_documents_api_v1_documents_get"]["parameters"]["query"]>;
 
 export type SortColumn = "name" | "status" | "pages" | "size" | "created";
 export type StatusFilter = "all" | "ready" | "active" | "failed";
 
-export interface Filter {
+interface Filter {
   name: string;
   status: StatusFilter;
   /** Empty: any. */
@@ -31,17 +31,19 @@ const STATUSES = { all: [], ready: ["ready"], active: ["queued", "processing"], 
 /** What comes first when a column is chosen. */
 const USUAL = { name: "asc", status: "asc", pages: "desc", size: "desc", created: "desc" } as const;
 
-export const filter = signal<Filter>(NO_FILTER);
-export const sorting = signal<{ by: SortColumn; order: "asc" | "desc" }>({ by: "created", order: "desc" });
-export const selected = signal<ReadonlySet<string>>(new Set());
-export const error = signal<unknown>(null);
+export const filter = perUser<Filter>(NO_FILTER);
+export const sorting = perUser<{ by: SortColumn; order: "asc" | "desc" }>({ by: "created", order: "desc" });
+export const selected = perUser<ReadonlySet<string>>(new Set());
+export const error = perUser<unknown>(null);
 /** Whether the first part of the present list, or the next part, is on its way. */
 export const isLoading = signal(false);
-export const tags = signal<readonly Schemas["DocumentTag"][]>([]);
+export const tags = perUser<readonly Schemas["DocumentTag"][]>([]);
 
-const loaded = signal<Loaded | null>(null);
+const loaded = perUser<Loaded | null>(null);
 /** null: not loaded yet. */
-export const documents = computed(() => loaded.value?.items.filter(isThere).map(withProgress) ?? null);
+export const documents = computed(
+  () => loaded.value?.items.filter(({ id }) => !deleted.value.has(id)).map(withProgress) ?? null,
+);
 export const total = computed(() => loaded.value?.total ?? 0);
 export const hasMore = computed(() => loaded.value?.nextCursor != null);
 export const isFiltered = computed(
@@ -50,15 +52,8 @@ export const isFiltered = computed(
 export const chosen = computed(() => documents.value?.filter(({ id }) => selected.value.has(id)) ?? []);
 
 let generation = 0;
-
-onOtherUser(() =>
-  batch(() => {
-    loaded.value = null;
-    filter.value = NO_FILTER;
-    selected.value = new Set();
-    tags.value = [];
-  }),
-);
+/** Something has changed while the list was being loaded. */
+let isOutdated = false;
 
 /** Keeps the list fresh as long as somebody looks at it. */
 export function watchList(): () => void {
@@ -67,8 +62,11 @@ export function watchList(): () => void {
     untracked(() => void loadFirst());
   });
   const stopChanges = effect(() => {
-    if (changes.value > 0) untracked(() => void reload());
-    void loadTags();
+    const isChange = changes.value > 0;
+    untracked(() => {
+      if (isChange) void reload();
+      void loadTags();
+    });
   });
   return () => {
     stopFirst();
@@ -125,7 +123,8 @@ export async function loadMore(): Promise<void> {
 /** As much of the list as is there, once more. What fails is left as it is. */
 async function reload(): Promise<void> {
   const present = loaded.value;
-  if (!present || isLoading.value) return;
+  isOutdated = isLoading.value;
+  if (!present || isOutdated) return;
   // Who saw the end of the list sees it with what has come since.
   const wanted = present.items.length + (present.nextCursor ? 0 : PAGE);
   await load(
@@ -150,7 +149,10 @@ async function load(get: () => Promise<Loaded>, options: { isQuiet?: boolean } =
   } catch (reason) {
     if (mine === generation && !options.isQuiet) error.value = reason;
   } finally {
-    if (mine === generation) isLoading.value = false;
+    if (mine === generation) {
+      isLoading.value = false;
+      if (isOutdated) void reload();
+    }
   }
 }
 
@@ -175,8 +177,4 @@ async function fetchPart(limit: number, cursor: string | null): Promise<Loaded> 
 export async function loadTags(): Promise<void> {
   const page = await read(api.GET("/api/v1/documents/tags")).catch(() => null);
   if (page) tags.value = page.items;
-}
-
-function isThere({ id }: DocumentOut): boolean {
-  return progress.value.get(id)?.status !== "deleted";
 }

@@ -5,7 +5,7 @@ import { Button } from "../ui/button";
 import { ProgressBar } from "../ui/states";
 import { tell, tellError } from "../ui/toast";
 import { type DocumentOut, replaceContent } from "./actions";
-import { ACCEPT } from "./file_types";
+import { ACCEPT } from "./files";
 
 interface Sending {
   filename: string;

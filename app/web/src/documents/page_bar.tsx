@@ -1,8 +1,8 @@
 import type { TargetedKeyboardEvent, TargetedPointerEvent } from "preact";
 import { useMemo } from "preact/hooks";
 import { count } from "../text/format";
-import { HEIGHTS, nameOf, SOURCE_WORDS, SOURCES, type Source } from "./page_sources";
-import type { ReportPage } from "./use_report";
+import type { ReportPage } from "./report";
+import { HEIGHTS, nameOf, SOURCE_WORDS, SOURCES, type Source } from "./report";
 
 interface Props {
   pages: readonly ReportPage[];

@@ -1,12 +1,13 @@
 import { useState } from "preact/hooks";
 import { count, formatNumber } from "../text/format";
+import { Button, IconButton } from "../ui/button";
+import { Icon } from "../ui/icon";
 import { ErrorState, Loading } from "../ui/states";
+import { openViewer } from "../viewer/state";
 import type { DocumentOut } from "./actions";
+import { isActive } from "./feed";
 import { PageBar } from "./page_bar";
-import { PageDetails } from "./page_details";
-import { SOURCE_WORDS, SOURCES } from "./page_sources";
-import { isActive } from "./status";
-import { type Report, type ReportPage, useReport } from "./use_report";
+import { nameOf, type Report, type ReportPage, SOURCE_WORDS, SOURCES, useReport } from "./report";
 import "./page_report.css";
 
 /** Where the text of each page came from. */
@@ -77,5 +78,50 @@ function Legend({ report, pages, index, onSelect }: LegendProps) {
         </li>
       )}
     </ul>
+  );
+}
+
+interface DetailsProps {
+  document: { id: string; filename: string };
+  page: ReportPage;
+  total: number;
+  onStep: (step: 1 | -1) => void;
+}
+
+/** The chosen page. The slider reads it out; here it is to be seen. */
+function PageDetails({ document, page, total, onStep }: DetailsProps) {
+  const { number, source, characters, chunks, warnings } = page;
+  return (
+    <div class="page-details">
+      <div class="page-steps">
+        <IconButton icon="chevron-left" label="The page before" disabled={number <= 1} onClick={() => onStep(-1)} />
+        <IconButton icon="chevron-right" label="The next page" disabled={number >= total} onClick={() => onStep(1)} />
+      </div>
+      <div class="page-facts">
+        <p>
+          <strong dir="auto">{nameOf(page)}</strong> of {formatNumber(total)}
+        </p>
+        <p class="status-note">
+          <span class={`swatch ${source}`} /> {SOURCE_WORDS[source]}, {count(characters, "character")},{" "}
+          {count(chunks, "passage")}
+        </p>
+        {warnings.length > 0 && (
+          <ul class="page-warned">
+            {warnings.map((warning) => (
+              <li key={warning}>
+                <Icon name="warning" size={16} />
+                <span dir="auto">{warning}</span>
+              </li>
+            ))}
+          </ul>
+        )}
+      </div>
+      <Button
+        icon="document"
+        onClick={() => openViewer({ documentId: document.id, filename: document.filename, page: number, quote: null })}
+      >
+        View this page
+      </Button>
+    </div>
   );
 }

@@ -1,6 +1,6 @@
 /** One file on its way. XMLHttpRequest, for `fetch` doesn't tell how far it is. */
 import { ApiError, toApiError, unreachable } from "../api/errors";
-import { accessToken, refresh } from "../api/session";
+import { accessToken, canSendAgain, user } from "../api/session";
 
 interface Sending {
   method: "POST" | "PUT";
@@ -15,10 +15,11 @@ interface Sending {
 
 /** The server's answer. Throws ApiError; `unreachable` also when the connection broke. */
 export async function sendFile(sending: Sending): Promise<unknown> {
+  const sender = user.peek()?.id;
   try {
     return await attempt(sending);
   } catch (error) {
-    if (!(error instanceof ApiError) || error.status !== 401 || !(await refresh())) throw error;
+    if (!(error instanceof ApiError) || error.status !== 401 || !(await canSendAgain(sender))) throw error;
     return attempt(sending);
   }
 }

@@ -2,35 +2,21 @@
 import type { ComponentChildren } from "preact";
 import { count, formatNumber, formatPercent } from "../text/format";
 import { ProgressBar } from "../ui/states";
+import type { DocumentProgress } from "./feed";
 import "./status.css";
-
-export interface Stateful {
-  filename: string;
-  status: string;
-  stage: string | null;
-  percent: number;
-  pages_done: number;
-  pages_total: number | null;
-  queue_position?: number | null | undefined;
-  ready_version: number;
-  error_code: string | null;
-  error_message: string | null;
-}
 
 type Kind = "ready" | "processing" | "failed" | "queued";
 
 const STAGES: Record<string, string> = {
-  parsing: "Parsing",
+  parsing: "Reading",
   ocr: "Recognizing text",
-  chunking: "Chunking",
+  chunking: "Splitting into passages",
   embedding: "Embedding",
   indexing: "Indexing",
 };
 
-export const isActive = ({ status }: { status: string }): boolean => status === "queued" || status === "processing";
-
 /** Whether it waits for a password, or for the right one. */
-export const isLocked = ({ status, error_code }: Stateful): boolean =>
+export const isLocked = ({ status, error_code }: DocumentProgress): boolean =>
   status === "failed" && (error_code === "encrypted" || error_code === "wrong_password");
 
 export function Badge({ kind, children }: { kind: Kind; children: ComponentChildren }) {
@@ -38,7 +24,7 @@ export function Badge({ kind, children }: { kind: Kind; children: ComponentChild
 }
 
 /** The word with its color, and while it is in work how far it is. */
-export function Status({ document }: { document: Stateful }) {
+export function Status({ document }: { document: DocumentProgress }) {
   const isInWork = document.status === "processing";
   return (
     <div class="status-block">
@@ -50,19 +36,19 @@ export function Status({ document }: { document: Stateful }) {
 }
 
 /** "12 of 160 pages, 34 %". */
-export function distanceOf({ pages_done, pages_total, percent }: Stateful): string {
+function distanceOf({ pages_done, pages_total, percent }: DocumentProgress): string {
   const share = formatPercent(percent / 100);
   if (pages_total === null) return share;
   return `${formatNumber(Math.min(pages_done, pages_total))} of ${count(pages_total, "page")}, ${share}`;
 }
 
-export function wordOf(document: Stateful): string {
+function wordOf(document: DocumentProgress): string {
   const word = plainWordOf(document);
   // What is there already can still be asked about.
   return document.ready_version > 0 && document.status !== "ready" ? `New version: ${word.toLowerCase()}` : word;
 }
 
-function plainWordOf({ status, stage, queue_position, error_code }: Stateful): string {
+function plainWordOf({ status, stage, queue_position, error_code }: DocumentProgress): string {
   if (status === "ready") return "Ready";
   if (status === "processing") return STAGES[stage ?? ""] ?? "Processing";
   if (status === "queued") return queue_position ? `Queued, number ${formatNumber(queue_position)}` : "Queued";
@@ -70,7 +56,7 @@ function plainWordOf({ status, stage, queue_position, error_code }: Stateful): s
   return "Being deleted";
 }
 
-export function kindOf({ status, error_code }: Stateful): Kind {
+function kindOf({ status, error_code }: DocumentProgress): Kind {
   if (status === "ready" || status === "processing" || status === "queued") return status;
   return status === "failed" && error_code !== "cancelled" ? "failed" : "queued";
 }

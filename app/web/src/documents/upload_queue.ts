@@ -1,11 +1,10 @@
 /** Files on their way to the server: three at a time, on through busy servers and lost networks. */
-import { computed, effect, signal } from "@preact/signals";
+import { computed, effect, signal, untracked } from "@preact/signals";
+import { newIdempotencyKey } from "../api/client";
 import { ApiError, messageOf } from "../api/errors";
-import { newIdempotencyKey } from "../api/idempotency";
-import { authorizedFetch, user } from "../api/session";
+import { authorizedFetch, onOtherUser, user } from "../api/session";
 import { formatBytes } from "../text/format";
 import { announceChange } from "./feed";
-import { onOtherUser } from "./per_user";
 import { sendFile } from "./send_file";
 
 export interface Upload {
@@ -36,6 +35,8 @@ const MAX_BREAKS = 3;
 const FIRST_WAIT_S = 2;
 const LONGEST_WAIT_S = 30;
 const BUSY_WAIT_S = 10;
+// Without the limit the files are sent too: the server says which are too large.
+const LIMIT_WAIT_MS = 1000;
 // The server or what stands before it says: not now.
 const LATER = new Set([429, 502, 503, 504]);
 
@@ -54,7 +55,7 @@ onOtherUser(() => {
   for (const { id } of uploads.value) removeUpload(id);
 });
 effect(() => {
-  if (user.value) pump();
+  if (user.value) untracked(pump);
 });
 window.addEventListener("online", goOn);
 effect(() => {
@@ -82,7 +83,7 @@ export function uploadFiles(files: readonly File[]): void {
     };
   });
   uploads.value = [...uploads.value, ...added];
-  void findLimit().then(pump);
+  void Promise.race([findLimit(), new Promise((resolve) => setTimeout(resolve, LIMIT_WAIT_MS))]).then(pump);
 }
 
 /** Stops it, if it is still on its way, and takes it off the list. */
@@ -150,11 +151,11 @@ function succeed(id: number, answer: { document_id: string; deduplicated: boolea
 
 async function handle(id: number, transfer: Transfer, error: unknown): Promise<void> {
   if (!(error instanceof ApiError)) return fail(id, messageOf(error), true);
-  // Nobody is signed in any more: on it goes after that.
-  if (error.status === 401) return change(id, { phase: "waiting", sent: 0 });
-  if (LATER.has(error.status)) {
+  // Nobody is signed in any more: on it goes after that, or when the server takes the new token.
+  if (error.status === 401 || LATER.has(error.status)) {
     change(id, { phase: "waiting", sent: 0 });
-    return hold("busy", error.retryAfterS ?? BUSY_WAIT_S);
+    if (user.peek()) hold("busy", error.retryAfterS ?? BUSY_WAIT_S);
+    return;
   }
   if (error.status !== 0) return fail(id, error.message, error.status >= 500 || error.status === 408);
   transfer.breaks += 1;

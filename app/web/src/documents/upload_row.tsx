@@ -4,16 +4,16 @@ import { Button, IconButton } from "../ui/button";
 import { ProgressBar } from "../ui/states";
 import { tellError } from "../ui/toast";
 import { cancelDocument, retryDocument } from "./actions";
-import type { DocumentProgress } from "./feed";
+import { type DocumentProgress, isActive } from "./feed";
 import { PasswordForm } from "./password_form";
-import { Badge, isActive, isLocked, Status } from "./status";
+import { Badge, isLocked, Status } from "./status";
 import { removeUpload, retryUpload, type Upload } from "./upload_queue";
 import { dismiss, type Work } from "./work";
 
 /** One file: its bytes, then what becomes of the document. */
 export function UploadRow({ work }: { work: Work }) {
   const { upload, document, filename } = work;
-  const id = document?.document_id ?? upload?.documentId;
+  const id = document?.id ?? upload?.documentId;
   return (
     <li class="upload-row">
       <div class="upload-name">
@@ -65,7 +65,7 @@ function Stored({ document, upload }: { document: DocumentProgress; upload: Uplo
       <Status document={document} />
       <p class="status-note">{document.error_message}</p>
       {isLocked(document) && (
-        <PasswordForm documentId={document.document_id} isWrong={document.error_code === "wrong_password"} />
+        <PasswordForm documentId={document.id} isWrong={document.error_code === "wrong_password"} />
       )}
     </div>
   );
@@ -83,7 +83,7 @@ function Actions({ work }: { work: Work }) {
         </Button>
       )}
       {canRetryDocument && (
-        <Button kind="quiet" icon="retry" onClick={() => retryDocument(document.document_id).catch(tellError)}>
+        <Button kind="quiet" icon="retry" onClick={() => retryDocument(document.id).catch(tellError)}>
           Try again
         </Button>
       )}
@@ -95,7 +95,7 @@ function Actions({ work }: { work: Work }) {
 function CloseButton({ work, filename }: { work: Work; filename: string }) {
   const { upload, document } = work;
   if (document && isActive(document)) {
-    const cancel = () => cancelDocument(document.document_id).then(() => dismiss(work), tellError);
+    const cancel = () => cancelDocument(document.id).then(() => dismiss(work), tellError);
     return <IconButton icon="close" label={`Cancel ${filename}`} onClick={cancel} />;
   }
   if (upload && (upload.phase === "waiting" || upload.phase === "sending")) {

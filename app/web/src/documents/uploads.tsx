@@ -6,7 +6,7 @@ import { count, formatNumber } from "../text/format";
 import { Button } from "../ui/button";
 import { Banner } from "../ui/states";
 import { tell } from "../ui/toast";
-import { ACCEPT, type Sorted, sortFiles } from "./file_types";
+import { ACCEPT, type Sorted, sortFiles } from "./files";
 import { pause, uploadFiles, uploads } from "./upload_queue";
 import { UploadRow } from "./upload_row";
 import { dismiss, type Work, work, workInSight } from "./work";

@@ -1,5 +1,5 @@
-import { useEffect, useState } from "preact/hooks";
 import { api, read, type Schemas } from "../api/client";
+import { useLoaded } from "../api/use_loaded";
 import { formatBytes, formatMoment, formatNumber } from "../text/format";
 import { ErrorState } from "../ui/states";
 import { Badge } from "./status";
@@ -11,22 +11,16 @@ const STATUS_WORDS = { queued: "Queued", processing: "Processing", ready: "Ready
 
 /** The contents that a document has had, newest first. */
 export function VersionsTable({ documentId }: { documentId: string }) {
-  const [versions, setVersions] = useState<readonly Version[] | null>(null);
-  const [error, setError] = useState<unknown>(null);
-  const load = () => {
-    setError(null);
-    read(api.GET("/api/v1/documents/{document_id}/versions", { params: { path: { document_id: documentId } } })).then(
-      ({ items }) => setVersions(items),
-      setError,
-    );
-  };
-  useEffect(load, [documentId]);
-  if (!versions && !error) return null;
+  const params = { path: { document_id: documentId } };
+  const { data, error, reload } = useLoaded(() =>
+    read(api.GET("/api/v1/documents/{document_id}/versions", { params })),
+  );
+  if (!data && !error) return null;
   return (
     <section class="card versions" aria-labelledby="versions-title">
       <h2 id="versions-title">Versions</h2>
-      {error !== null && <ErrorState error={error} onRetry={load} />}
-      {versions && <Rows versions={versions} />}
+      {error !== null && <ErrorState error={error} onRetry={reload} />}
+      {data && <Rows versions={data.items} />}
     </section>
   );
 }

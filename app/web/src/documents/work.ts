@@ -1,8 +1,7 @@
 /** What is being uploaded or processed, as one list: uploads of this page, and documents of others. */
-import { computed, effect, signal, untracked } from "@preact/signals";
-import { type DocumentProgress, progress } from "./feed";
-import { onOtherUser } from "./per_user";
-import { isActive } from "./status";
+import { computed, effect, untracked } from "@preact/signals";
+import { perUser } from "../api/session";
+import { type DocumentProgress, deleted, isActive, progress } from "./feed";
 import { removeUpload, type Upload, uploads } from "./upload_queue";
 
 export interface Work {
@@ -19,21 +18,19 @@ export interface Work {
 const SHOWN_MS = 8000;
 
 /** Documents that were in work since the page was opened, until they are dismissed. */
-const followed = signal<ReadonlySet<string>>(new Set());
-const hidden = signal<ReadonlySet<string>>(new Set());
+const followed = perUser<ReadonlySet<string>>(new Set());
+const hidden = perUser<ReadonlySet<string>>(new Set());
 const timers = new Map<string, ReturnType<typeof setTimeout>>();
 
 export const work = computed<Work[]>(() => {
   const news = progress.value;
-  const own = uploads.value.map((upload) =>
-    toWork(upload, upload.documentId ? (news.get(upload.documentId) ?? null) : null),
-  );
+  const own = uploads.value.map((upload) => toWork(upload, news.get(upload.documentId ?? "") ?? null));
   const uploaded = new Set(uploads.value.map(({ documentId }) => documentId));
   const others = [...followed.value].flatMap((id) => {
     const document = news.get(id);
     return document && !uploaded.has(id) ? [toWork(null, document)] : [];
   });
-  return [...own, ...others].filter(({ document }) => document?.status !== "deleted");
+  return [...own, ...others].filter(({ upload }) => !deleted.value.has(upload?.documentId ?? ""));
 });
 
 /** Without those that have been done for some seconds. */
@@ -42,7 +39,7 @@ export const workInSight = computed(() =>
 );
 
 effect(() => {
-  const news = [...progress.value.values()].filter(isActive).map(({ document_id }) => document_id);
+  const news = [...progress.value.values()].filter(isActive).map(({ id }) => id);
   const known = followed.peek();
   if (news.some((id) => !known.has(id))) followed.value = new Set([...known, ...news]);
 });
@@ -58,14 +55,9 @@ effect(() => {
   }
 });
 
-onOtherUser(() => {
-  followed.value = new Set();
-  hidden.value = new Set();
-});
-
 export function dismiss({ upload, document }: Work): void {
   if (upload) removeUpload(upload.id);
-  if (document) followed.value = new Set([...followed.peek()].filter((id) => id !== document.document_id));
+  if (document) followed.value = new Set([...followed.peek()].filter((id) => id !== document.id));
 }
 
 function hide(key: string): void {
@@ -88,7 +80,7 @@ function show(key: string): void {
 }
 
 function toWork(upload: Upload | null, document: DocumentProgress | null): Work {
-  const key = upload ? `upload-${upload.id}` : `document-${document?.document_id}`;
+  const key = upload ? `upload-${upload.id}` : `document-${document?.id}`;
   const filename = upload?.filename ?? document?.filename ?? "";
   const isDone = document ? document.status === "ready" : upload?.phase === "sent" && upload.isDuplicate;
   return { key, filename, upload, document, rank: rankOf(upload, document), isDone: Boolean(isDone) };

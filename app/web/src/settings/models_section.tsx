@@ -1,15 +1,11 @@
+import type { ComponentChildren } from "preact";
 import { useEffect } from "preact/hooks";
-import { loadModels, models } from "../api/models";
+import { loadModels, modelName, models, stateName } from "../api/models";
+import { Badge } from "../documents/status";
 import { formatNumber } from "../text/format";
 import { Banner, Loading } from "../ui/states";
 
-const STATES: Record<string, string> = {
-  ok: "Ready",
-  down: "Not reachable",
-  unconfigured: "Not connected",
-  unusable: "Can't be used with these settings",
-  unknown: "Not known now",
-};
+const KINDS: Record<string, "ready" | "failed"> = { ok: "ready", unreachable: "failed", unusable: "failed" };
 
 export function ModelsSection() {
   useEffect(() => void loadModels(), []);
@@ -20,52 +16,47 @@ export function ModelsSection() {
       {known.answers === "extractive" && (
         <Banner>No language model is connected: answers are sentences quoted from your documents.</Banner>
       )}
-      <section class="card" aria-labelledby="models-title">
-        <h2 id="models-title">Models that answer</h2>
-        <ul class="rows">
-          {known.models.map((each) => (
-            <li key={each.id}>
-              <span class="clip" title={each.id}>
-                {each.id}
-              </span>
-              {each.is_default && <span class="badge">Default</span>}
-              <span class="faint">
-                {each.context_window ? `${formatNumber(each.context_window)} tokens of context` : ""}
-              </span>
-              <State state={each.state} />
-            </li>
-          ))}
-        </ul>
-      </section>
-      <section class="card" aria-labelledby="providers-title">
-        <h2 id="providers-title">Providers</h2>
-        <ul class="rows">
-          {known.providers.map((each) => (
-            <li key={each.name}>
-              <span>{each.name}</span>
-              <span class="faint">{each.hint}</span>
-              <State state={each.state} />
-            </li>
-          ))}
-        </ul>
-      </section>
-      <section class="card" aria-labelledby="embedding-title">
-        <h2 id="embedding-title">Model that finds passages</h2>
-        <ul class="rows">
-          <li>
-            <span class="clip">{known.embedding_model.id}</span>
-            <State state={known.embedding_model.state} />
-          </li>
-        </ul>
-      </section>
+      <Group title="Models that answer">
+        {known.models.map(({ id, provider, state, is_default, context_window }) => (
+          <Row key={id} id={id} state={state}>
+            {is_default && <span class="badge">Default</span>}
+            {context_window && provider !== "extractive" && (
+              <span class="faint">{formatNumber(context_window)} tokens of context</span>
+            )}
+          </Row>
+        ))}
+      </Group>
+      <Group title="Providers">
+        {known.providers.map(({ name, state, hint }) => (
+          <Row key={name} id={name} state={state}>
+            <span class="faint">{hint}</span>
+          </Row>
+        ))}
+      </Group>
+      <Group title="Model that finds passages">
+        <Row {...known.embedding_model} />
+      </Group>
     </>
   );
 }
 
-function State({ state }: { state: string }) {
+function Group({ title, children }: { title: string; children: ComponentChildren }) {
   return (
-    <span class="model-state" data-state={state}>
-      {STATES[state] ?? state}
-    </span>
+    <section class="card" aria-label={title}>
+      <h2>{title}</h2>
+      <ul class="rows">{children}</ul>
+    </section>
+  );
+}
+
+function Row({ id, state, children }: { id: string; state: string; children?: ComponentChildren }) {
+  return (
+    <li>
+      <span class="clip" dir="auto" title={id}>
+        {modelName(id)}
+      </span>
+      {children}
+      <Badge kind={KINDS[state] ?? "queued"}>{stateName(state)}</Badge>
+    </li>
   );
 }

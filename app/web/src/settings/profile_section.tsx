@@ -1,11 +1,14 @@
 import { useState } from "preact/hooks";
 import { api, read } from "../api/client";
+import { messageOf } from "../api/errors";
 import { organization, updateUser, user } from "../api/session";
 import { type Theme, theme } from "../theme";
 import { Button } from "../ui/button";
 import { Field } from "../ui/field";
-import { tell, tellError } from "../ui/toast";
+import { tell } from "../ui/toast";
+import { useAction } from "../ui/use_action";
 
+const ROLES: Record<string, string> = { owner: "Owner", admin: "Administrator", member: "Member", viewer: "Viewer" };
 const THEMES: [Theme, string][] = [
   ["system", "As the system"],
   ["light", "Light"],
@@ -24,7 +27,7 @@ export function ProfileSection() {
           <dt>Organization</dt>
           <dd dir="auto">{organization.value?.name}</dd>
           <dt>Your role</dt>
-          <dd>{organization.value?.role}</dd>
+          <dd>{ROLES[organization.value?.role ?? ""]}</dd>
         </dl>
       </section>
       <section class="card" aria-labelledby="appearance-title">
@@ -51,28 +54,21 @@ export function ProfileSection() {
 
 function NameForm() {
   const [name, setName] = useState(user.value?.name ?? "");
-  const [isBusy, setBusy] = useState(false);
-  async function save(event: Event) {
-    event.preventDefault();
-    setBusy(true);
-    try {
-      const changed = await read(api.PATCH("/api/v1/auth/me", { body: { name } }));
-      updateUser(changed.user);
-      setName(changed.user.name);
-      tell("Your name is saved.");
-    } catch (error) {
-      tellError(error);
-    }
-    setBusy(false);
-  }
+  const { isBusy, error, run } = useAction(async () => {
+    const changed = await read(api.PATCH("/api/v1/auth/me", { body: { name } }));
+    updateUser(changed.user);
+    setName(changed.user.name);
+    tell("Your name is saved.");
+  });
   return (
-    <form class="inline-form" onSubmit={(event) => void save(event)}>
+    <form class="inline-form" onSubmit={run}>
       <Field
         label="Name"
         autocomplete="name"
         dir="auto"
         maxLength={100}
         value={name}
+        error={error ? messageOf(error) : null}
         onInput={(event) => setName(event.currentTarget.value)}
       />
       <Button type="submit" isBusy={isBusy} disabled={name === user.value?.name}>

@@ -1,43 +1,33 @@
-import { useEffect, useState } from "preact/hooks";
-import { PasswordField } from "../account/password_field";
+import { useState } from "preact/hooks";
 import { api, read, type Schemas } from "../api/client";
-import { messageOf } from "../api/errors";
 import { changePassword, signOut } from "../api/session";
+import { useLoaded } from "../api/use_loaded";
 import { count, formatAgo, formatMoment } from "../text/format";
 import { Button } from "../ui/button";
-import { ErrorState, Loading } from "../ui/states";
+import { PasswordField } from "../ui/field";
+import { ErrorState, FormError, Loading } from "../ui/states";
 import { tell, tellError } from "../ui/toast";
+import { useAction } from "../ui/use_action";
 
 type SignIn = Schemas["SignInOut"];
 
 export function SecuritySection() {
-  const [signIns, setSignIns] = useState<SignIn[] | null>(null);
-  const [error, setError] = useState<unknown>(null);
-  async function load() {
-    try {
-      const list = await read(api.GET("/api/v1/auth/sign-ins"));
-      setSignIns(list.items);
-      setError(null);
-    } catch (reason) {
-      setError(reason);
-    }
-  }
-  useEffect(() => void load(), []);
+  const { data, error, reload } = useLoaded(() => read(api.GET("/api/v1/auth/sign-ins")));
   return (
     <>
       <section class="card" aria-labelledby="sign-ins-title">
         <h2 id="sign-ins-title">Where you are signed in</h2>
         {error ? (
-          <ErrorState error={error} onRetry={() => void load()} />
-        ) : signIns ? (
-          <SignIns items={signIns} onChange={() => void load()} />
+          <ErrorState error={error} onRetry={reload} />
+        ) : data ? (
+          <SignIns items={data.items} onChange={reload} />
         ) : (
           <Loading />
         )}
       </section>
       <section class="card" aria-labelledby="password-title">
         <h2 id="password-title">Change your password</h2>
-        <PasswordForm onChanged={() => void load()} />
+        <PasswordForm onChanged={reload} />
       </section>
     </>
   );
@@ -95,36 +85,31 @@ function SignIns({ items, onChange }: { items: SignIn[]; onChange: () => void })
 function PasswordForm({ onChanged }: { onChanged: () => void }) {
   const [current, setCurrent] = useState("");
   const [next, setNext] = useState("");
-  const [error, setError] = useState<unknown>(null);
-  const [isBusy, setBusy] = useState(false);
-  async function save(event: Event) {
-    event.preventDefault();
-    setBusy(true);
-    setError(null);
-    try {
-      await changePassword(current, next);
-      setCurrent("");
-      setNext("");
-      tell("Your password is changed. Every other sign-in has ended.");
-      onChanged();
-    } catch (reason) {
-      setError(reason);
-    }
-    setBusy(false);
-  }
+  const { isBusy, error, run } = useAction(async () => {
+    await changePassword(current, next);
+    setCurrent("");
+    setNext("");
+    tell("Your password is changed. Every other sign-in has ended.");
+    onChanged();
+  });
   return (
-    <form class="password-form" onSubmit={(event) => void save(event)}>
-      <PasswordField label="Present password" autocomplete="current-password" value={current} onInput={setCurrent} />
+    <form class="password-form" onSubmit={run}>
+      <PasswordField
+        label="Present password"
+        autocomplete="current-password"
+        required
+        value={current}
+        onInput={(event) => setCurrent(event.currentTarget.value)}
+      />
       <PasswordField
         label="New password"
         autocomplete="new-password"
         hint="At least 8 characters. Ends every other sign-in."
+        required
         value={next}
-        onInput={setNext}
+        onInput={(event) => setNext(event.currentTarget.value)}
       />
-      <p class="form-error" role="alert">
-        {error ? messageOf(error) : ""}
-      </p>
+      <FormError error={error} />
       <Button type="submit" isBusy={isBusy} disabled={!current || !next}>
         Change password
       </Button>

@@ -1,5 +1,5 @@
 import type { ComponentChildren } from "preact";
-import { Link } from "../router";
+import { Link, useTitle } from "../router";
 import { EmptyState } from "../ui/states";
 import { ModelsSection } from "./models_section";
 import { ProfileSection } from "./profile_section";
@@ -17,6 +17,7 @@ const SECTIONS: Record<string, { title: string; content: () => ComponentChildren
 export function SettingsView({ section }: { section: string }) {
   // Not what every object has, as `constructor`.
   const shown = Object.hasOwn(SECTIONS, section) ? SECTIONS[section] : undefined;
+  useTitle(`${shown?.title ?? "No such page"} · Settings`);
   return (
     <div class="page settings">
       <header class="page-header">

@@ -1,20 +1,12 @@
-import { useEffect, useState } from "preact/hooks";
-import { api, read, type Schemas } from "../api/client";
+import { api, read } from "../api/client";
+import { useLoaded } from "../api/use_loaded";
 import { Link } from "../router";
 import { formatBytes, formatNumber } from "../text/format";
 import { ErrorState, Loading } from "../ui/states";
 
-type Storage = Schemas["StorageUseOut"];
-
 export function StorageSection() {
-  const [storage, setStorage] = useState<Storage | null>(null);
-  const [error, setError] = useState<unknown>(null);
-  function load() {
-    setError(null);
-    read(api.GET("/api/v1/organization/storage")).then(setStorage, setError);
-  }
-  useEffect(load, []);
-  if (error) return <ErrorState error={error} onRetry={load} />;
+  const { data: storage, error, reload } = useLoaded(() => read(api.GET("/api/v1/organization/storage")));
+  if (error) return <ErrorState error={error} onRetry={reload} />;
   if (!storage) return <Loading />;
   const figures: [string, string][] = [
     ["Files", formatBytes(storage.bytes)],

@@ -1,8 +1,17 @@
-/**
- * Puts text on the clipboard. Rejects when the browser doesn't let us. Pages over plain http, but
- * for loopback, have no `navigator.clipboard`.
- */
-export async function copyText(text: string): Promise<void> {
+import { tell } from "../ui/toast";
+
+/** Puts text on the clipboard, and says whether that was possible. */
+export async function copy(text: string): Promise<void> {
+  try {
+    await write(text);
+    tell("Copied");
+  } catch {
+    tell("Your browser does not allow copying. Select the text and copy it.");
+  }
+}
+
+/** Pages over plain http, but for loopback, have no `navigator.clipboard`. */
+async function write(text: string): Promise<void> {
   if (navigator.clipboard) return navigator.clipboard.writeText(text);
   const area = document.createElement("textarea");
   area.value = text;

@@ -10,11 +10,6 @@ const moment = new Intl.DateTimeFormat(LOCALES, { dateStyle: "medium", timeStyle
 const relative = new Intl.RelativeTimeFormat(LOCALES, { numeric: "auto", style: "short" });
 
 const UNITS = ["byte", "kilobyte", "megabyte", "gigabyte", "terabyte"] as const;
-const STEPS: readonly [Intl.RelativeTimeFormatUnit, number][] = [
-  ["minute", 60],
-  ["hour", 3600],
-  ["day", 86_400],
-];
 
 export const formatNumber = (value: number): string => integer.format(value);
 
@@ -45,14 +40,20 @@ export function formatBytes(bytes: number): string {
 }
 
 /** "3 min. ago"; a date when it is more than a week ago. */
-export function formatAgo(iso: string, now = Date.now()): string {
-  const seconds = (now - Date.parse(iso)) / 1000;
-  if (seconds < 45) return relative.format(0, "second");
-  for (const [index, [unit, size]] of STEPS.entries()) {
-    const next = STEPS[index + 1]?.[1] ?? 7 * 86_400;
-    if (seconds < next) return relative.format(-Math.round(seconds / size), unit);
-  }
-  return formatDay(iso);
+export function formatAgo(iso: string): string {
+  const minutes = Math.floor((Date.now() - Date.parse(iso)) / 60_000);
+  if (minutes < 1) return relative.format(0, "second");
+  if (minutes < 60) return relative.format(-minutes, "minute");
+  const days = daysAgo(iso);
+  if (days === 0 || minutes < 6 * 60) return relative.format(-Math.floor(minutes / 60), "hour");
+  return days < 7 ? relative.format(-days, "day") : formatDay(iso);
+}
+
+/** How many midnights of the person's calendar lie between then and now. */
+export function daysAgo(iso: string): number {
+  const midnight = (date: Date) => date.setHours(0, 0, 0, 0);
+  // A day in which the clocks change has 23 or 25 hours.
+  return Math.round((midnight(new Date()) - midnight(new Date(iso))) / 86_400_000);
 }
 
 export function formatDuration(milliseconds: number): string {

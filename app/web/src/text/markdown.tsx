@@ -5,7 +5,8 @@
 import { Lexer, type MarkedToken, type Token, type Tokens } from "marked";
 import type { ComponentChildren } from "preact";
 import { useRef } from "preact/hooks";
-import { CodeBlock } from "./code_block";
+import { IconButton } from "../ui/button";
+import { copy } from "./clipboard";
 import { type Context, MAX_DEPTH, type MarkRenderer, renderInline, renderText } from "./markdown_inline";
 import { withoutMarks } from "./marks";
 import "./markdown.css";
@@ -79,6 +80,20 @@ function renderBlock(generic: Token, context: Context): ComponentChildren {
 /** A block has one direction, by its own first letter; what is in it goes along. */
 function directionIn(context: Context): "auto" | undefined {
   return context.depth === 0 ? "auto" : undefined;
+}
+
+function CodeBlock({ language, code }: { language: string; code: string }) {
+  return (
+    <div class="code-block">
+      <div class="code-head">
+        <span class="clip">{language}</span>
+        <IconButton icon="copy" label="Copy the code" onClick={() => void copy(code)} />
+      </div>
+      <pre tabIndex={0} dir="ltr">
+        <code>{code}</code>
+      </pre>
+    </div>
+  );
 }
 
 function renderList(list: Tokens.List, context: Context, dir: "auto" | undefined) {

@@ -3,7 +3,7 @@
  * the text, so they are put in before it is parsed: as private-use characters, which Markdown leaves
  * alone, between quotation marks, which count as punctuation as the brackets of `[1]` do.
  */
-export interface Marker {
+interface Marker {
   n: number;
   /** Where `[n]` begins, in code points. */
   answer_start: number;

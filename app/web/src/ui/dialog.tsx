@@ -1,6 +1,8 @@
 import type { ComponentChildren } from "preact";
 import { useEffect, useId, useRef } from "preact/hooks";
+import { messageOf } from "../api/errors";
 import { IconButton } from "./button";
+import { Banner } from "./states";
 import "./dialog.css";
 
 interface DialogProps {
@@ -9,11 +11,12 @@ interface DialogProps {
   children: ComponentChildren;
   /** Buttons at its foot, the main one last. */
   actions?: ComponentChildren;
-  isWide?: boolean;
+  /** Why its action failed. */
+  error?: unknown;
 }
 
 /** A modal dialog; open as long as it is rendered. Escape and a click beside it close it. */
-export function Dialog({ title, onClose, children, actions, isWide = false }: DialogProps) {
+export function Dialog({ title, onClose, children, actions, error = null }: DialogProps) {
   const element = useRef<HTMLDialogElement>(null);
   const titleId = useId();
   useEffect(() => {
@@ -26,7 +29,7 @@ export function Dialog({ title, onClose, children, actions, isWide = false }: Di
   return (
     <dialog
       ref={element}
-      class={isWide ? "dialog wide" : "dialog"}
+      class="dialog"
       aria-labelledby={titleId}
       onCancel={(event) => {
         event.preventDefault();
@@ -40,6 +43,7 @@ export function Dialog({ title, onClose, children, actions, isWide = false }: Di
           <IconButton icon="close" label="Close" onClick={onClose} />
         </header>
         {children}
+        {error !== null && <Banner kind="error">{messageOf(error)}</Banner>}
         {actions && <footer>{actions}</footer>}
       </div>
     </dialog>

@@ -25,17 +25,12 @@ const PATHS = {
   menu: "M4 7h16M4 12h16M4 17h16",
   warning: "M12 4 2.5 20h19zM12 10v4.5M12 17.5v.01",
   info: "M12 3a9 9 0 1 0 0 18 9 9 0 0 0 0-18ZM12 11v5.5M12 7.5v.01",
-  quote: "M5 17c2.5-1 4-3.5 4-7H5V6h6v4c0 5-2 8-5 9M15 17c2.5-1 4-3.5 4-7h-4V6h6v4c0 5-2 8-5 9",
   user: "M12 4a4 4 0 1 0 0 8 4 4 0 0 0 0-8ZM4 21c.5-4 3.5-6 8-6s7.5 2 8 6",
   "sign-out": "M10 4H5v16h5M14 8l4 4-4 4M18 12H9",
-  sun: "M12 8a4 4 0 1 0 0 8 4 4 0 0 0 0-8ZM12 2v2M12 20v2M2 12h2M20 12h2M5 5l1.4 1.4M17.6 17.6 19 19M19 5l-1.4 1.4M6.4 17.6 5 19",
-  moon: "M20 14.5A8.5 8.5 0 0 1 9.5 4a8.5 8.5 0 1 0 10.5 10.5Z",
   tag: "M4 4h8l8.5 8.5-8 8L4 12zM8 8v.01",
   filter: "M4 6h16M7 12h10M10 18h4",
   "zoom-in": "M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14ZM20 20l-4-4M11 8v6M8 11h6",
   "zoom-out": "M11 4a7 7 0 1 0 0 14 7 7 0 0 0 0-14ZM20 20l-4-4M8 11h6",
-  external: "M14 4h6v6M20 4l-9 9M18 14v6H4V6h6",
-  branch: "M7 4v10a4 4 0 0 0 4 4h6M7 8h6a4 4 0 0 1 4 4v0M14.5 15.5 17 18l-2.5 2.5",
 } as const;
 
 export type IconName = keyof typeof PATHS;

@@ -5,11 +5,20 @@ import { Button, Spinner } from "./button";
 import { Icon, type IconName } from "./icon";
 import "./states.css";
 
-export function EmptyState({ icon, title, children }: { icon: IconName; title: string; children?: ComponentChildren }) {
+interface EmptyStateProps {
+  icon: IconName;
+  title: string;
+  /** Nothing else is on the page: its title is the page's own. */
+  isPage?: boolean;
+  children?: ComponentChildren;
+}
+
+export function EmptyState({ icon, title, isPage = false, children }: EmptyStateProps) {
+  const Heading = isPage ? "h1" : "h2";
   return (
     <div class="state">
       <Icon name={icon} size={36} />
-      <h2>{title}</h2>
+      <Heading>{title}</Heading>
       {children}
     </div>
   );
@@ -26,6 +35,16 @@ export function ErrorState({ error, onRetry }: { error: unknown; onRetry?: () =>
         </Button>
       )}
     </div>
+  );
+}
+
+/** Below a form: why it was not taken. Always there, so that it is read out. */
+export function FormError({ error, children }: { error: unknown; children?: ComponentChildren }) {
+  return (
+    <p class="form-error" role="alert">
+      {error ? messageOf(error) : ""}
+      {children}
+    </p>
   );
 }
 

@@ -1,6 +1,6 @@
 /** Short messages at the foot of the page, read out by screen readers. */
-import { signal } from "@preact/signals";
 import { messageOf } from "../api/errors";
+import { perUser } from "../api/session";
 import { IconButton } from "./button";
 import "./toast.css";
 
@@ -11,7 +11,7 @@ interface Toast {
 }
 
 const SHOWN_MS = 6000;
-const toasts = signal<Toast[]>([]);
+const toasts = perUser<Toast[]>([]);
 let lastId = 0;
 
 export function tell(text: string): void {

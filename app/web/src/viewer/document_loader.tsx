@@ -1,6 +1,6 @@
 /** Opens a document and shows its pages, or why there are none. */
 import { useEffect, useMemo, useState } from "preact/hooks";
-import { ApiError } from "../api/errors";
+import { isGone } from "../api/errors";
 import { EmptyState, ErrorState, Loading } from "../ui/states";
 import { type OpenDocument, openDocument, type Way, withoutPdf } from "./open_document";
 import { Pages } from "./pages";
@@ -62,7 +62,7 @@ function NotLocated({ quote }: { quote: Quote }) {
 }
 
 function Failed({ error, onRetry }: { error: unknown; onRetry: () => void }) {
-  if (!(error instanceof ApiError) || error.status !== 404) return <ErrorState error={error} onRetry={onRetry} />;
+  if (!isGone(error)) return <ErrorState error={error} onRetry={onRetry} />;
   const text = viewing.value?.quote?.text;
   return (
     <EmptyState icon="trash" title="This document was deleted">

@@ -1,6 +1,6 @@
 /** A page as the picture that the server draws. */
 import { useEffect, useState } from "preact/hooks";
-import { readBlob } from "../api/client";
+import { get } from "../api/client";
 import { useDebounced } from "../text/use_debounced";
 import type { PageSize } from "./layout";
 import { makeTurns, whenFree } from "./turns";
@@ -45,7 +45,7 @@ function useImage(path: string, distance: () => number, onFail: (error: unknown)
   useEffect(() => {
     const stop = new AbortController();
     const { signal } = stop;
-    takeTurn(() => whenFree(() => readBlob(path, signal), signal), distance, signal).then(
+    takeTurn(() => whenFree(async () => (await get(path, { signal })).blob(), signal), distance, signal).then(
       (blob) => !signal.aborted && setUrl(URL.createObjectURL(blob)),
       (error: unknown) => !signal.aborted && onFail(error),
     );

@@ -1,5 +1,5 @@
 /** The PDFs that were looked at last stay open: a second citation shows at once. */
-import { onOtherUser } from "../documents/per_user";
+import { onOtherUser } from "../api/session";
 import { openPdf, type PdfFile } from "./pdf_file";
 
 const KEPT = 3;

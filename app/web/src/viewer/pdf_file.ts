@@ -4,8 +4,7 @@
  */
 import type { PDFDocumentLoadingTask, PDFDocumentProxy } from "pdfjs-dist";
 import workerUrl from "pdfjs-dist/build/pdf.worker.min.mjs?url";
-import { toApiError } from "../api/errors";
-import { authorizedFetch } from "../api/session";
+import { get } from "../api/client";
 import { ownScript } from "../trusted_types";
 import { whenFree, within } from "./turns";
 
@@ -71,6 +70,8 @@ function optionsOf(pdfjs: Library) {
   return {
     cMapUrl: `${PDFJS_FILES}cmaps/`,
     standardFontDataUrl: `${PDFJS_FILES}standard_fonts/`,
+    // The system may have none that is as wide as the PDF says: letters would be squeezed.
+    useSystemFonts: false,
     wasmUrl: `${PDFJS_FILES}wasm/`,
     iccUrl: `${PDFJS_FILES}iccs/`,
     isEvalSupported: false,
@@ -100,19 +101,13 @@ async function readRange(
   signal: AbortSignal,
 ): Promise<Range> {
   const headers = { Range: `bytes=${begin}-${end - 1}` };
-  const response = await whenFree(() => ask(new Request(path, { headers, signal })), signal);
+  const response = await whenFree(() => get(path, { headers, signal }), signal);
   const found = response.headers.get("ETag");
   if (etag !== null && (response.status !== 206 || found !== etag))
     throw new Error("The file was replaced while it was read.");
   const bytes = new Uint8Array(await response.arrayBuffer());
   const total = /\/(\d+)$/.exec(response.headers.get("Content-Range") ?? "")?.[1];
   return { bytes, totalBytes: total === undefined ? bytes.length : Number(total), etag: found };
-}
-
-async function ask(request: Request): Promise<Response> {
-  const response = await authorizedFetch(request);
-  if (!response.ok) throw toApiError(response, await response.json().catch(() => null));
-  return response;
 }
 
 /** Lets pdf.js tidy up (its fonts are the page's), then ends the worker, also one that hangs. */

@@ -7,7 +7,7 @@ import { type Viewing, viewing } from "./state";
 import { whenFree } from "./turns";
 import "./quote.css";
 
-export type Rectangle = Schemas["RectangleOut"];
+type Rectangle = Schemas["RectangleOut"];
 
 export interface Quote {
   page: number;

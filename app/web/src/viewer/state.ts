@@ -1,5 +1,5 @@
 /** Which document lies open beside the chat, and where. */
-import { signal } from "@preact/signals";
+import { perUser } from "../api/session";
 
 export interface Viewing {
   documentId: string;
@@ -10,7 +10,7 @@ export interface Viewing {
   quote: { start: number; end: number; text: string } | null;
 }
 
-export const viewing = signal<Viewing | null>(null);
+export const viewing = perUser<Viewing | null>(null);
 
 export function openViewer(next: Viewing): void {
   viewing.value = next;

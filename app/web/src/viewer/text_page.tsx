@@ -1,7 +1,8 @@
 /** A page of a document that has no pictures: its text, with the quote marked in it. */
-import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { api, read } from "../api/client";
-import { ApiError } from "../api/errors";
+import { isGone } from "../api/errors";
+import { useLoaded } from "../api/use_loaded";
 import { Spinner } from "../ui/button";
 import { ErrorState } from "../ui/states";
 import { type PageSize, px } from "./layout";
@@ -24,11 +25,12 @@ interface TextPageProps {
 const takeTurn = makeTurns(4);
 
 export function TextPage({ documentId, number, height, quote, distance, onSize, onMarked }: TextPageProps) {
-  const [text, error, retry] = useText(documentId, number, distance);
+  const load = (signal: AbortSignal) => takeTurn(() => readText(documentId, number, signal), distance, signal);
+  const { data: text, error, reload } = useLoaded(load, [documentId, number]);
   const root = useRef<HTMLDivElement>(null);
   useLayoutEffect(() => {
     const element = root.current;
-    if (!element || text === null) return;
+    if (!element || text === undefined) return;
     const measure = () => onSize({ px: element.offsetHeight });
     measure();
     const observer = new ResizeObserver(measure);
@@ -36,68 +38,42 @@ export function TextPage({ documentId, number, height, quote, distance, onSize, 
     return () => observer.disconnect();
   }, [text]);
   useLayoutEffect(() => {
-    if (!root.current || !quote || text === null) return;
+    if (!root.current || !quote || text === undefined) return;
     const mark = root.current.querySelector("mark");
     onSize({ px: root.current.offsetHeight });
     onMarked(mark && mark.offsetTop / root.current.offsetHeight);
   }, [text, quote?.serial]);
   return (
-    <div class="text" ref={root} style={{ minHeight: text === null ? px(height) : undefined }}>
+    <div class="text" ref={root} style={{ minHeight: text === undefined ? px(height) : undefined }}>
       {error !== null &&
-        (isMissing(error) ? (
+        (isGone(error) ? (
           <p class="no-text">This page could not be read.</p>
         ) : (
-          <ErrorState error={error} onRetry={retry} />
+          <ErrorState error={error} onRetry={reload} />
         ))}
-      {error === null && text === null && <Spinner />}
+      {error === null && text === undefined && <Spinner />}
       {text === "" && <p class="no-text">There is no text on this page.</p>}
-      {text !== null && <PageText text={text} quote={quote} />}
+      {text !== undefined && <PageText text={text} quote={quote} />}
     </div>
   );
 }
 
-const isMissing = (error: unknown): boolean => error instanceof ApiError && error.status === 404;
+async function readText(documentId: string, number: number, signal: AbortSignal): Promise<string> {
+  const params = { path: { document_id: documentId, number } };
+  const ask = () => read(api.GET("/api/v1/documents/{document_id}/pages/{number}", { params, signal }));
+  return (await whenFree(ask, signal)).text;
+}
 
 function PageText({ text, quote }: { text: string; quote: Quote | null }) {
   if (!quote) return <p dir="auto">{text}</p>;
   // Offsets count code points, strings count UTF-16 units.
-  const letters = Array.from(text);
-  const [before, marked, after] = [
-    letters.slice(0, quote.start),
-    letters.slice(quote.start, quote.end),
-    letters.slice(quote.end),
-  ];
+  const letters = [...text];
+  const marked = letters.slice(quote.start, quote.end).join("");
   return (
     <p dir="auto">
-      {before.join("")}
-      {marked.length > 0 && <mark key={quote.serial}>{marked.join("")}</mark>}
-      {after.join("")}
+      {letters.slice(0, quote.start).join("")}
+      {marked && <mark key={quote.serial}>{marked}</mark>}
+      {letters.slice(quote.end).join("")}
     </p>
   );
-}
-
-function useText(documentId: string, number: number, distance: () => number): [string | null, unknown, () => void] {
-  const [text, setText] = useState<string | null>(null);
-  const [error, setError] = useState<unknown>(null);
-  const [attempt, setAttempt] = useState(0);
-  useEffect(() => {
-    const { signal, abort } = withAbort();
-    const params = { path: { document_id: documentId, number } };
-    const ask = () => read(api.GET("/api/v1/documents/{document_id}/pages/{number}", { params, signal }));
-    takeTurn(() => whenFree(ask, signal), distance, signal).then(
-      (page) => !signal.aborted && setText(page.text),
-      (reason: unknown) => !signal.aborted && setError(reason),
-    );
-    return abort;
-  }, [documentId, number, attempt]);
-  const retry = () => {
-    setError(null);
-    setAttempt(attempt + 1);
-  };
-  return [text, error, retry];
-}
-
-function withAbort(): { signal: AbortSignal; abort: () => void } {
-  const controller = new AbortController();
-  return { signal: controller.signal, abort: () => controller.abort() };
 }

@@ -7,7 +7,7 @@ interface Waiting {
   distance: () => number;
 }
 
-export type TakeTurn = <T>(work: () => Promise<T>, distance: () => number, signal: AbortSignal) => Promise<T>;
+type TakeTurn = <T>(work: () => Promise<T>, distance: () => number, signal: AbortSignal) => Promise<T>;
 
 const COURTESY_MS = 50;
 
@@ -45,8 +45,9 @@ export function makeTurns(places: number): TakeTurn {
 
 const MOST_ATTEMPTS = 8;
 const WAIT_S = 2;
-/** Busy, and not reached. */
-const PASSING = new Set([503, 0]);
+const LONGEST_WAIT_S = 60;
+/** Too many requests, busy, and not reached. */
+const PASSING = new Set([429, 503, 0]);
 
 /** Asks again after the time that a busy server names, or when the network is back. Throws what else went wrong. */
 export async function whenFree<T>(ask: () => Promise<T>, signal: AbortSignal): Promise<T> {
@@ -55,7 +56,9 @@ export async function whenFree<T>(ask: () => Promise<T>, signal: AbortSignal): P
       return await ask();
     } catch (error) {
       if (!(error instanceof ApiError) || !PASSING.has(error.status) || attempt === MOST_ATTEMPTS) throw error;
-      await pause(1000 * (error.retryAfterS ?? WAIT_S), signal);
+      const waitS = error.retryAfterS ?? WAIT_S;
+      if (waitS > LONGEST_WAIT_S) throw error;
+      await pause(1000 * waitS, signal);
     }
   }
 }
