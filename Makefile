@@ -25,7 +25,7 @@ WEB_CHECKED := $(WEB)/node_modules/.checked
 RUNTIME_STAMP := $(VENV)/.runtime-installed
 DEV_STAMP := $(VENV)/.dev-installed
 
-.PHONY: run install test tools check web openapi lock clean help
+.PHONY: run install test tools check web screenshots openapi lock clean help
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -63,6 +63,9 @@ web: openapi $(WEB_STAMP) ## build the web app into app/web/dist, which is commi
 	$(NPM) run schema
 	$(NPM) run build
 	$(BIN)/python -m tests.web_build hash > $(WEB)/dist/.sources
+
+screenshots: $(DEV_STAMP) tools ## take the pictures of the web app in docs/images anew
+	$(BIN)/python -m pytest tests/e2e/test_web_views.py --screenshots docs/images
 
 openapi: $(DEV_STAMP) ## write the OpenAPI document that the web app's client is made from
 	@$(BIN)/python -m app openapi > $(WEB)/.openapi.json
