@@ -129,7 +129,6 @@ class Progress:
             "error_code": self.error_code,
             "error_message": self.error_message,
             "retryable": _RETRYABLE.get(self.error_code or ""),
-            "updated_at": self.updated_at.isoformat(),
         }
 
 

@@ -145,6 +145,24 @@ new MutationObserver(() => {
 """
 
 
+async def test_back_closes_the_document_and_a_reload_opens_it_again(reader: Visitor) -> None:
+    await reader.ask_to_end(WHERE)
+    chat = reader.page.url
+    await reader.chip().click()
+    await expect(reader.viewer).to_contain_text("Quote highlighted on page 1")
+    await reader.page.reload()
+    await expect(reader.viewer).to_contain_text("Quote highlighted on page 1")
+    await reader.page.go_back()
+    await expect(reader.viewer).to_be_hidden()
+    await expect(reader.answers).to_have_count(1)
+    assert reader.page.url == chat
+    await reader.page.go_forward()
+    await expect(reader.viewer).to_contain_text("Quote highlighted on page 1")
+    await reader.viewer.get_by_role("button", name="Close the document").click()
+    await expect(reader.viewer).to_be_hidden()
+    assert reader.page.url == chat
+
+
 async def test_a_sample_question_is_asked_by_a_click(reader: Visitor) -> None:
     samples = reader.page.get_by_role("list", name="Sample questions").get_by_role("button")
     await samples.first.click()

@@ -15,7 +15,7 @@ import { SettingsView } from "./settings/settings_view";
 import { IconButton } from "./ui/button";
 import { EmptyState, ErrorState, Loading } from "./ui/states";
 import { Toasts } from "./ui/toast";
-import { closeViewer, viewing } from "./viewer/state";
+import { followHistory, viewing } from "./viewer/state";
 import { ViewerPane } from "./viewer/viewer_pane";
 import "./theme";
 import "./app.css";
@@ -52,10 +52,11 @@ function Workspace() {
     void loadModels();
     return watchDocuments();
   }, []);
+  useEffect(followHistory, []);
   useEffect(() => {
     if (here.name === "sign-in") navigate("/", { replace: true });
     isSidebarOpen.value = false;
-    if (here.name !== "chat" && here.name !== "document") closeViewer();
+    if (here.name !== "chat" && here.name !== "document") viewing.value = null;
   }, [here]);
   return (
     <DropZone>

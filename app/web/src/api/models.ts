@@ -4,19 +4,19 @@ import { perUser } from "./session";
 
 export const models = perUser<Schemas["ModelCatalogOut"] | null>(null);
 
-const STATES: Record<string, string> = {
-  ok: "Ready",
-  unreachable: "Not reachable",
-  unconfigured: "Not connected",
-  unusable: "Can't be used with these settings",
-  unknown: "Not known now",
-};
-const NAMES: Record<string, string> = {
-  "extractive/extractive": "Quotes without a model",
-  extractive: "Quotes without a model",
-  ollama: "Ollama",
-  openai: "OpenAI",
-};
+const STATES = new Map([
+  ["ok", "Ready"],
+  ["unreachable", "Not reachable"],
+  ["unconfigured", "Not connected"],
+  ["unusable", "Can't be used with these settings"],
+  ["unknown", "Not known now"],
+]);
+const NAMES = new Map([
+  ["extractive/extractive", "Quotes without a model"],
+  ["extractive", "Quotes without a model"],
+  ["ollama", "Ollama"],
+  ["openai", "OpenAI"],
+]);
 
 /** Leaves what is known when the server can't be reached. */
 export async function loadModels(): Promise<void> {
@@ -24,7 +24,7 @@ export async function loadModels(): Promise<void> {
 }
 
 /** What people call a state of a model or its provider. */
-export const stateName = (state: string): string => STATES[state] ?? state;
+export const stateName = (state: string): string => STATES.get(state) ?? state;
 
 /** What people call a provider, or the model of an id such as `openai/gpt-5`. */
-export const modelName = (id: string): string => NAMES[id] ?? id.slice(id.indexOf("/") + 1);
+export const modelName = (id: string): string => NAMES.get(id) ?? id.slice(id.indexOf("/") + 1);

@@ -79,12 +79,12 @@ function AnswerEnd({ thread, node, step }: { thread: Thread; node: AnswerNode; s
 }
 
 function Notes({ state }: { state: AnswerState }) {
-  const { status, degraded, unready_documents, unsupported, finish_reason, text } = state;
+  const { status, degraded, unready_documents, unsupported, finish_reason } = state;
   const notes = [
     status === "cancelled" && "Stopped",
     finish_reason === "length" && "The answer was cut at the longest length that is allowed.",
     finish_reason === "content_filter" && "The model's provider held the rest back.",
-    degraded && text !== "" && "Sentences quoted from your documents, without a language model",
+    degraded && state.citations.length > 0 && "Sentences quoted from your documents, without a language model",
     unsupported.length > 0 && `Dotted line: ${UNSUPPORTED.toLowerCase()}.`,
   ].filter((note) => typeof note === "string");
   return (

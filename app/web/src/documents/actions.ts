@@ -21,13 +21,13 @@ export function askAbout({ id, filename }: { id: string; filename: string }): vo
 const at = (id: string) => ({ params: { path: { document_id: id } } });
 
 export async function retryDocument(id: string, password?: string): Promise<void> {
-  learn(
-    await read(api.POST("/api/v1/documents/{document_id}/retry", { ...at(id), body: password ? { password } : {} })),
+  await learn(
+    read(api.POST("/api/v1/documents/{document_id}/retry", { ...at(id), body: password ? { password } : {} })),
   );
 }
 
 export async function cancelDocument(id: string): Promise<void> {
-  learn(await read(api.POST("/api/v1/documents/{document_id}/cancel", at(id))));
+  await learn(read(api.POST("/api/v1/documents/{document_id}/cancel", at(id))));
 }
 
 export function patchDocument(id: string, body: Partial<Schemas["DocumentPatch"]>): Promise<DocumentOut> {
@@ -61,7 +61,7 @@ export async function replaceContent(
 ): Promise<boolean> {
   const path = `/api/v1/documents/${document.id}/content`;
   const answer = await sendFile({ method: "PUT", path, file, idempotencyKey: newIdempotencyKey(), onSent, signal });
-  learn(await read(api.GET("/api/v1/documents/{document_id}", at(document.id))));
+  await learn(read(api.GET("/api/v1/documents/{document_id}", at(document.id))));
   return (answer as { version: number }).version > document.version;
 }
 

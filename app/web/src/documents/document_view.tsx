@@ -9,7 +9,7 @@ import { DeleteDialog } from "./delete_dialog";
 import { DocumentFacts } from "./document_facts";
 import { DocumentHeader } from "./document_header";
 import { DocumentState } from "./document_state";
-import { changes, withProgress } from "./feed";
+import { changes, learnKnown, withProgress } from "./feed";
 import { NewVersion, useNewVersion } from "./new_version";
 import { PageReport } from "./page_report";
 import { VersionsTable } from "./versions_table";
@@ -45,7 +45,7 @@ export function DocumentView({ documentId }: { documentId: string }) {
 /** One document, always as it is now. Null: not known yet, or gone. */
 function useDocument(documentId: string) {
   const params = { path: { document_id: documentId } };
-  const load = () => read(api.GET("/api/v1/documents/{document_id}", { params }));
+  const load = () => learnKnown(read(api.GET("/api/v1/documents/{document_id}", { params })), (found) => [found]);
   const { data, error, reload } = useLoaded(load, [documentId, changes.value]);
   const [answered, replace] = useState(data);
   useEffect(() => replace(data), [data]);

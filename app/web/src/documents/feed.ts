@@ -24,7 +24,6 @@ const TOLD = [
   "error_code",
   "error_message",
   "retryable",
-  "updated_at",
 ] as const;
 
 export type DocumentProgress = Pick<Document, (typeof TOLD)[number]>;
@@ -41,6 +40,8 @@ const GATHERED_MS = 300;
 const APART_MS = 1500;
 let gathering: ReturnType<typeof setTimeout> | undefined;
 let announcedAt = -APART_MS;
+/** When the newest word on each document was heard, or asked for, in milliseconds of this page. */
+const heardAt = new Map<string, number>();
 /** What was told since the stream went on, until it has told all that it knows. */
 let toldAgain: Set<string> | null = null;
 
@@ -70,9 +71,26 @@ export function announceChange(): void {
   }, waitMs);
 }
 
-/** Takes over what the API has answered about a document: the stream tells it a moment later. */
-export function learn(document: Document): void {
-  put(Object.fromEntries(TOLD.map((field) => [field, document[field]])) as unknown as DocumentProgress);
+/** Takes over what the API answers about a document: the stream tells it a moment later. */
+export async function learn(answer: Promise<Document>): Promise<Document> {
+  const askedAt = performance.now();
+  const document = await answer;
+  put(toldOf(document), askedAt);
+  return document;
+}
+
+/** The same of what is only looked at: it corrects what was told before, and is no news by itself. */
+export async function learnKnown<T>(answer: Promise<T>, documentsOf: (answered: T) => Document[]): Promise<T> {
+  const askedAt = performance.now();
+  const answered = await answer;
+  batch(() => {
+    for (const document of documentsOf(answered)) if (progress.peek().has(document.id)) put(toldOf(document), askedAt);
+  });
+  return answered;
+}
+
+function toldOf(document: Document): DocumentProgress {
+  return Object.fromEntries(TOLD.map((field) => [field, document[field]])) as unknown as DocumentProgress;
 }
 
 export function learnDeleted(id: string): void {
@@ -86,7 +104,7 @@ export function learnDeleted(id: string): void {
 /** A document as it is now: the list's own word, overlaid by the newest of the stream. */
 export function withProgress(document: Document): Document {
   const news = progress.value.get(document.id);
-  return news && !isOlder(news, document) ? { ...document, ...news } : document;
+  return news && news.version >= document.version ? { ...document, ...news } : document;
 }
 
 function take(frame: Frame): void {
@@ -102,14 +120,11 @@ function take(frame: Frame): void {
   }
 }
 
-/** Answers, lists and the stream overtake each other. */
-function isOlder(one: { updated_at: string }, other: { updated_at: string }): boolean {
-  return Date.parse(one.updated_at) < Date.parse(other.updated_at);
-}
-
-function put(next: DocumentProgress): void {
-  const before = progress.value.get(next.id);
-  if (before && isOlder(next, before)) return;
+/** An answer is as old as its question: what was heard since is newer, and the stream goes on telling. */
+function put(next: DocumentProgress, at = performance.now()): void {
+  const before = progress.peek().get(next.id);
+  if (before && (heardAt.get(next.id) ?? 0) > at) return;
+  heardAt.set(next.id, at);
   batch(() => {
     progress.value = new Map(progress.value).set(next.id, next);
     if (before?.status !== next.status || before.version !== next.version) announceChange();
@@ -121,8 +136,7 @@ async function catchUp(told: ReadonlySet<string>): Promise<void> {
   for (const known of [...progress.peek().values()]) {
     if (told.has(known.id) || !isActive(known)) continue;
     const path = { document_id: known.id };
-    await read(api.GET("/api/v1/documents/{document_id}", { params: { path } })).then(
-      learn,
+    await learn(read(api.GET("/api/v1/documents/{document_id}", { params: { path } }))).catch(
       (error: unknown) => isGone(error) && learnDeleted(known.id),
     );
   }

@@ -4,7 +4,7 @@ import { api, read, type Schemas } from "../api/client";
 import type { operations } from "../api/schema";
 import { perUser } from "../api/session";
 import type { DocumentOut } from "./actions";
-import { changes, deleted, withProgress } from "./feed";
+import { changes, deleted, learnKnown, withProgress } from "./feed";
 
 type ListQuery = NonNullable<operations["list_documents_api_v1_documents_get"]["parameters"]["query"]>;
 
@@ -170,7 +170,8 @@ async function fetchPart(limit: number, cursor: string | null): Promise<Loaded> 
   if (name.trim()) query.name = name.trim();
   if (tag) query.tag = [tag];
   if (cursor) query.cursor = cursor;
-  const page = await read(api.GET("/api/v1/documents", { params: { query } }));
+  const answer = read(api.GET("/api/v1/documents", { params: { query } }));
+  const page = await learnKnown(answer, ({ items }) => items);
   return { items: page.items, nextCursor: page.next_cursor, total: page.total };
 }
 

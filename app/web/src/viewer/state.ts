@@ -1,5 +1,8 @@
-/** Which document lies open beside the chat, and where. */
-import { perUser } from "../api/session";
+/**
+ * Which document lies open beside the chat, and where. It is a step in the browser's history: Back
+ * closes it, and a reload opens it again.
+ */
+import { perUser, user } from "../api/session";
 
 export interface Viewing {
   documentId: string;
@@ -12,10 +15,35 @@ export interface Viewing {
 
 export const viewing = perUser<Viewing | null>(null);
 
+interface Step {
+  viewing: Viewing;
+  /** Who opened it: nobody else sees it by going back. */
+  userId: string;
+}
+
 export function openViewer(next: Viewing): void {
+  const step: Step = { viewing: next, userId: user.peek()?.id ?? "" };
+  if (viewingHere()) history.replaceState(step, "");
+  else history.pushState(step, "");
   viewing.value = next;
 }
 
 export function closeViewer(): void {
   viewing.value = null;
+  if (viewingHere()) history.back();
+}
+
+/** Shows what each step of the history has open, beginning with the present one. The returned function ends it. */
+export function followHistory(): () => void {
+  function follow() {
+    viewing.value = viewingHere();
+  }
+  follow();
+  window.addEventListener("popstate", follow);
+  return () => window.removeEventListener("popstate", follow);
+}
+
+function viewingHere(): Viewing | null {
+  const step = history.state as Step | null;
+  return step?.viewing && step.userId === user.peek()?.id ? step.viewing : null;
 }
