@@ -204,7 +204,8 @@ async def read_media_type(path: Path, filename: str) -> str:
     media_type = await asyncio.to_thread(find_media_type, path, filename=filename)
     if media_type is None:
         raise UnsupportedMediaType(
-            f"This kind of file is not supported. Upload one of these: {SUPPORTED_NAMES}.",
+            "What is in this file is of no supported kind, whatever its name, or damaged. Save it "
+            f"anew in its own program, or upload one of these: {SUPPORTED_NAMES}.",
             code="unsupported_type",
             param="file",
         )
