@@ -120,12 +120,12 @@ export function UploadList({ untilStored = false }: { untilStored?: boolean }) {
   );
 }
 
-/** When nothing else is left. */
 function DismissFailed({ all }: { all: readonly Work[] }) {
-  if (all.length < 2 || !all.every(({ rank }) => rank === 0)) return null;
+  const failed = all.filter(({ isFailed }) => isFailed);
+  if (failed.length < 2) return null;
   return (
-    <Button kind="quiet" onClick={() => all.forEach(dismiss)}>
-      Dismiss all
+    <Button kind="quiet" onClick={() => failed.forEach(dismiss)}>
+      Dismiss failed ones
     </Button>
   );
 }
@@ -165,7 +165,7 @@ function isUpload({ upload, document, isDone }: Work): boolean {
 
 function summaryOf(all: readonly Work[]): string {
   const ready = all.filter(({ isDone }) => isDone).length;
-  const failed = all.filter(({ rank }) => rank === 0).length;
+  const failed = all.filter(({ isFailed }) => isFailed).length;
   if (failed === all.length) return `${count(failed, "document")} failed`;
   if (all.length === 1) return ready ? "The document is ready" : "1 document is on its way";
   const words = `${formatNumber(ready)} of ${count(all.length, "document")} are ready`;

@@ -9,9 +9,10 @@ export interface Work {
   filename: string;
   upload: Upload | null;
   document: DocumentProgress | null;
-  /** Failed ones first, then what moves, then what waits. */
+  /** What moves first, then what failed, then what waits. */
   rank: number;
   isDone: boolean;
+  isFailed: boolean;
 }
 
 // How long what is done stays in sight.
@@ -63,7 +64,7 @@ export function dismiss({ upload, document }: Work): void {
 function hide(key: string): void {
   hidden.value = new Set([...hidden.peek(), key]);
   // Counted together until the last of them is done.
-  if (work.peek().every((each) => hidden.peek().has(each.key) || each.rank === 0))
+  if (work.peek().every((each) => hidden.peek().has(each.key) || each.isFailed))
     for (const each of work.peek()) if (each.isDone) forget(each);
 }
 
@@ -83,11 +84,8 @@ function toWork(upload: Upload | null, document: DocumentProgress | null): Work 
   const key = upload ? `upload-${upload.id}` : `document-${document?.id}`;
   const filename = upload?.filename ?? document?.filename ?? "";
   const isDone = document ? document.status === "ready" : upload?.phase === "sent" && upload.isDuplicate;
-  return { key, filename, upload, document, rank: rankOf(upload, document), isDone: Boolean(isDone) };
-}
-
-function rankOf(upload: Upload | null, document: DocumentProgress | null): number {
-  if (upload?.phase === "failed" || document?.status === "failed") return 0;
-  if (upload?.phase === "waiting" || document?.status === "queued") return 2;
-  return 1;
+  const isFailed = upload?.phase === "failed" || document?.status === "failed";
+  const isWaiting = upload?.phase === "waiting" || document?.status === "queued";
+  const rank = isFailed ? 1 : isWaiting ? 2 : 0;
+  return { key, filename, upload, document, rank, isDone: Boolean(isDone), isFailed };
 }

@@ -29,7 +29,9 @@ export function Markdown({ text, marks }: { text: string; marks: MarkRenderer })
 
 function lex(text: string): Token[] {
   try {
-    return new Lexer({ gfm: true }).lex(text).filter((token) => token.type !== "space" && token.type !== "def");
+    return new Lexer({ gfm: true, breaks: true })
+      .lex(text)
+      .filter((token) => token.type !== "space" && token.type !== "def");
   } catch {
     // Nested deeper than the parser can go.
     return [{ type: "text", raw: text, text }];
