@@ -286,7 +286,7 @@ async def test_an_upload_goes_on_after_the_api_was_killed(web_app: WebApp, membe
             await member.upload(NOTE)
     finally:
         kill_api(web_app)
-    await expect(member.row("note.txt")).to_contain_text("Ready")
+    await member.wait_until_ready("note.txt")
     assert [d["filename"] for d in (await member.call("/api/v1/documents"))["items"]] == [
         "note.txt"
     ]
@@ -531,7 +531,7 @@ async def test_a_folder_and_a_file_that_is_there_already(member: Visitor, tmp_pa
     told = "Left out: 1 file of a type that can’t be read and 1 hidden file."
     await expect(member.page.get_by_text(re.compile(told.replace("’", ".")))).to_be_visible()
     for name in ("one.txt", "two.md", "three.txt"):
-        await expect(member.row(name)).to_contain_text("Ready")
+        await member.wait_until_ready(name)
 
     await member.upload(file("one again.txt", b"One.", "text/plain"))
     uploads = member.page.get_by_role("region", name="Uploads")

@@ -208,7 +208,16 @@ class Visitor:
         await self.open_documents()
         await self.upload(*files)
         for file in files:
-            await expect(self.row(file["name"])).to_contain_text("Ready")
+            await self.wait_until_ready(file["name"])
+
+    async def wait_until_ready(self, name: str) -> None:
+        """The worker takes its time on a busy machine."""
+        try:
+            await expect(self.row(name)).to_contain_text("Ready", timeout=3 * WAIT_MS)
+        except AssertionError as error:
+            known = await self.call("/api/v1/documents")
+            error.add_note(f"The API says {[(d['filename'], d['status']) for d in known['items']]}")
+            raise
 
     async def ask(self, question: str) -> Locator:
         """Ask, and return the answer, which begins then."""

@@ -1,4 +1,7 @@
-/** What all documents are doing right now, from one event stream for the whole page. */
+/**
+ * What all documents are doing right now, from one event stream for the whole page. It rests while
+ * nothing is in work: a browser has six connections to a server for all windows that are looked at.
+ */
 import { batch } from "@preact/signals";
 import { api, read, type Schemas } from "../api/client";
 import { isGone } from "../api/errors";
@@ -47,9 +50,31 @@ let toldAgain: Set<string> | null = null;
 
 export const isActive = ({ status }: { status: string }): boolean => status === "queued" || status === "processing";
 
+// Longer than a worker takes to begin with what was uploaded.
+const IDLE_MS = 10_000;
+// What others upload is seen so much later, or when this window is looked at again.
+const LOOK_AGAIN_MS = 30_000;
+let isWatching = false;
+let close: (() => void) | undefined;
+let resting: ReturnType<typeof setTimeout> | undefined;
+
 /** Begins to watch; the returned function ends it. */
 export function watchDocuments(): () => void {
-  return readEvents({
+  isWatching = true;
+  document.addEventListener("visibilitychange", expectNews);
+  expectNews();
+  return () => {
+    isWatching = false;
+    document.removeEventListener("visibilitychange", expectNews);
+    rest();
+    clearTimeout(resting);
+  };
+}
+
+/** Reads the stream again, if it rests: something is about to happen to a document. */
+export function expectNews(): void {
+  if (!isWatching || document.visibilityState === "hidden") return;
+  close ??= readEvents({
     open: async () => (await read(api.POST("/api/v1/documents/events", { body: {} }))).events_url,
     onFrame: take,
     // What changed before is in no frame: a list that was asked for earlier may not know it.
@@ -58,6 +83,18 @@ export function watchDocuments(): () => void {
       announceChange();
     },
   });
+  restLater();
+}
+
+function restLater(): void {
+  clearTimeout(resting);
+  resting = setTimeout(rest, IDLE_MS);
+}
+
+function rest(): void {
+  close?.();
+  close = undefined;
+  resting = setTimeout(expectNews, LOOK_AGAIN_MS);
 }
 
 /** Says that the list of documents has changed, a moment later. */
@@ -115,6 +152,8 @@ function take(frame: Frame): void {
   } else if (frame.type === "deleted") learnDeleted(String(frame.document_id));
   else if (frame.type === "progress") {
     active.value = { queued: Number(frame.queued), processing: Number(frame.processing) };
+    if (frame.queued || frame.processing) clearTimeout(resting);
+    else restLater();
     if (toldAgain) void catchUp(toldAgain);
     toldAgain = null;
   }
@@ -125,6 +164,7 @@ function put(next: DocumentProgress, at = performance.now()): void {
   const before = progress.peek().get(next.id);
   if (before && (heardAt.get(next.id) ?? 0) > at) return;
   heardAt.set(next.id, at);
+  if (isActive(next)) expectNews();
   batch(() => {
     progress.value = new Map(progress.value).set(next.id, next);
     if (before?.status !== next.status || before.version !== next.version) announceChange();

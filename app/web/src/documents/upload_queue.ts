@@ -4,7 +4,7 @@ import { newIdempotencyKey } from "../api/client";
 import { ApiError, messageOf } from "../api/errors";
 import { authorizedFetch, onOtherUser, user } from "../api/session";
 import { formatBytes } from "../text/format";
-import { announceChange } from "./feed";
+import { announceChange, expectNews } from "./feed";
 import { sendFile } from "./send_file";
 
 export interface Upload {
@@ -145,6 +145,7 @@ async function send(id: number): Promise<void> {
 function succeed(id: number, answer: { document_id: string; deduplicated: boolean }): void {
   transfers.delete(id);
   waitS = FIRST_WAIT_S;
+  expectNews();
   change(id, { phase: "sent", sent: 1, documentId: answer.document_id, isDuplicate: answer.deduplicated });
   announceChange();
 }
