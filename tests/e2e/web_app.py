@@ -213,8 +213,8 @@ class Visitor:
     async def wait_until_ready(self, name: str) -> None:
         """The worker takes its time on a busy machine."""
         try:
-            await expect(self.row(name)).to_contain_text("Ready", timeout=3 * WAIT_MS)
-        except AssertionError as error:
+            await self.row(name).filter(has_text="Ready").wait_for(timeout=3 * WAIT_MS)
+        except TimeoutError as error:
             known = await self.call("/api/v1/documents")
             error.add_note(f"The API says {[(d['filename'], d['status']) for d in known['items']]}")
             raise
