@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Generic, TypeVar
@@ -21,28 +21,44 @@ class Cursor:
     id: UUID
 
     def encode(self) -> str:
-        raw = json.dumps([self.created_at.isoformat(), str(self.id)], separators=(",", ":"))
-        return base64.urlsafe_b64encode(raw.encode()).decode().rstrip("=")
+        return encode_cursor(self.created_at.isoformat(), str(self.id))
 
     @classmethod
     def decode(cls, value: str) -> "Cursor":
         """Raises InvalidRequest for anything that `encode` did not make."""
-        try:
-            padded = value + "=" * (-len(value) % 4)
-            created_at, row_id = json.loads(base64.urlsafe_b64decode(padded))
-            moment = datetime.fromisoformat(created_at)
-            if moment.tzinfo is None:
-                raise ValueError("a time without its zone")
-            # In UTC, as the database will want it: near the calendar's ends that overflows.
-            return cls(moment.astimezone(UTC), UUID(row_id))
-        except (
-            ValueError,
-            TypeError,
-            AttributeError,
-            OverflowError,
-            RecursionError,
-        ) as error:
-            raise InvalidRequest("The cursor is not one of ours.", param="cursor") from error
+        return decode_cursor(value, cls._of)
+
+    @classmethod
+    def _of(cls, created_at: str, row_id: str) -> "Cursor":
+        moment = datetime.fromisoformat(created_at)
+        if moment.tzinfo is None:
+            raise ValueError("a time without its zone")
+        # In UTC, as the database will want it: near the calendar's ends that overflows.
+        return cls(moment.astimezone(UTC), UUID(row_id))
+
+
+def encode_cursor(*parts: str | int | None) -> str:
+    """Return what `decode_cursor` takes apart: letters, digits, `-` and `_`."""
+    raw = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
+    return base64.urlsafe_b64encode(raw.encode()).decode().rstrip("=")
+
+
+def decode_cursor(text: str, build: Callable[..., T]) -> T:
+    """Call `build` with the parts of a cursor. Raises InvalidRequest where it finds these wrong.
+
+    They are anything that JSON can hold: whoever sends a cursor may have made it up.
+    """
+    try:
+        padded = text + "=" * (-len(text) % 4)
+        return build(*json.loads(base64.urlsafe_b64decode(padded)))
+    except (
+        ValueError,
+        TypeError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+    ) as error:
+        raise InvalidRequest("The cursor is not one of ours.", param="cursor") from error
 
 
 @dataclass(frozen=True, slots=True)

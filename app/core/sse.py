@@ -22,7 +22,7 @@ _HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"
 _CLOSE_TIMEOUT_S = 5.0
 # Between the interruption of a stream and its end by force, for the last frames.
 _FAREWELL_S = 1.0
-AWAY_S, _AWAY_PING_S = 10.0, 2.0
+_AWAY_S, _AWAY_PING_S = 10.0, 2.0
 PING_FRAME = ServerSentEvent(data='{"type":"ping"}', sep="\n")
 # To readers that take every frame for a part of the answer: nothing sees it but a proxy.
 PING_COMMENT = ServerSentEvent(comment="ping", sep="\n")
@@ -312,7 +312,7 @@ class SilentStream:
         """It holds nothing."""
 
 
-def wait_for_database(timing: StreamTiming, *, seconds: float = AWAY_S) -> FrameStream:
+def wait_for_database(timing: StreamTiming, *, seconds: float = _AWAY_S) -> FrameStream:
     """Return the stream of a reader of whom nothing can be known now, and who comes again."""
     timing = replace(timing, drain_s=0.0, ping_s=_AWAY_PING_S)
     return FrameStream(SilentStream(seconds=seconds), timing)

@@ -1,7 +1,5 @@
 """In which order documents are listed, and the cursor that names the last one of a page."""
 
-import base64
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -11,7 +9,8 @@ from uuid import UUID
 
 from sqlalchemy import ColumnElement, Select, and_, func, or_, tuple_
 
-from app.core.errors import InvalidRequest, UnprocessableRequest
+from app.core.errors import UnprocessableRequest
+from app.core.pagination import decode_cursor, encode_cursor
 from app.core.text import storable
 from app.models.documents import Document
 
@@ -105,26 +104,17 @@ class SortCursor:
 
     def encode(self) -> str:
         value = self.value.isoformat() if isinstance(self.value, datetime) else self.value
-        parts = [self.sorting.sort, self.sorting.order, value, str(self.id)]
-        raw = json.dumps(parts, ensure_ascii=False, separators=(",", ":"))
-        return base64.urlsafe_b64encode(raw.encode()).decode().rstrip("=")
+        return encode_cursor(self.sorting.sort, self.sorting.order, value, str(self.id))
 
     @classmethod
     def decode(cls, text: str) -> "SortCursor":
         """Raises InvalidRequest for anything that `encode` did not make."""
-        try:
-            padded = text + "=" * (-len(text) % 4)
-            sort, order, value, row_id = json.loads(base64.urlsafe_b64decode(padded))
-            sorting = Sorting(DocumentSort(sort), SortOrder(order))
-            return cls(sorting, _read_value(sorting.sort, value), UUID(row_id))
-        except (
-            ValueError,
-            TypeError,
-            AttributeError,
-            OverflowError,
-            RecursionError,
-        ) as error:
-            raise InvalidRequest("The cursor is not one of ours.", param="cursor") from error
+        return decode_cursor(text, cls._of)
+
+    @classmethod
+    def _of(cls, sort: str, order: str, value: object, row_id: str) -> "SortCursor":
+        sorting = Sorting(DocumentSort(sort), SortOrder(order))
+        return cls(sorting, _read_value(sorting.sort, value), UUID(row_id))
 
 
 def _read_value(sort: DocumentSort, value: object) -> SortValue:
