@@ -1,17 +1,17 @@
 """Documents from before there were rows for versions get those that they have."""
 
-import asyncio
 from typing import Any
 
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Connection, text
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy import Connection
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.ids import new_id
 from app.migrations import downgrade, upgrade
 from app.models.base import Base
 from app.models.documents import DocumentVersion
+from tests.owner_sql import run_sql
 
 _ORG, _USER = new_id(), new_id()
 _TABLE = DocumentVersion.__tablename__
@@ -37,9 +37,9 @@ def _insert(
 def test_existing_documents_get_the_versions_that_they_have(database_url: str) -> None:
     other = database_url.replace("/footnote?", "/versions?")
     try:
-        _run(database_url, "CREATE DATABASE versions")
+        run_sql(database_url, "CREATE DATABASE versions")
         upgrade(other, "0009")
-        _run(
+        run_sql(
             other,
             f"INSERT INTO users (id, email, password_hash) VALUES ('{_USER}', 'a@b.example', '')",
             f"INSERT INTO organizations (id, name) VALUES ('{_ORG}', 'o')",
@@ -50,7 +50,7 @@ def test_existing_documents_get_the_versions_that_they_have(database_url: str) -
             _insert("gone", status="deleting", version=1, ready_version=1),
         )
         upgrade(other)
-        found = _run(
+        found = run_sql(
             other,
             f"""
             SELECT filename, version, media_type, size_bytes, extract(day FROM uploaded_at),
@@ -68,12 +68,12 @@ def test_existing_documents_get_the_versions_that_they_have(database_url: str) -
         ]
         downgrade(other, "0009")
         # Nothing is left that would be written into.
-        _run(other, "UPDATE documents SET status = 'processing' WHERE status = 'queued'")
+        run_sql(other, "UPDATE documents SET status = 'processing' WHERE status = 'queued'")
         upgrade(other)
-        statuses = _run(other, f"SELECT status FROM {_TABLE} WHERE filename = 'waits-1'")
+        statuses = run_sql(other, f"SELECT status FROM {_TABLE} WHERE filename = 'waits-1'")
         assert statuses == [("processing",)]
     finally:
-        _run(database_url, "DROP DATABASE IF EXISTS versions")
+        run_sql(database_url, "DROP DATABASE IF EXISTS versions")
 
 
 async def test_the_model_of_versions_agrees_with_the_migration(owner: AsyncConnection) -> None:
@@ -89,19 +89,3 @@ def _compare(connection: Connection) -> list[Any]:
     }
     context = MigrationContext.configure(connection, opts=options)
     return list(compare_metadata(context, Base.metadata))
-
-
-def _run(url: str, *statements: str) -> list[tuple[Any, ...]]:
-    """Run statements as the owner. Returns the rows of the last."""
-
-    async def execute() -> list[tuple[Any, ...]]:
-        engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
-        rows: list[tuple[Any, ...]] = []
-        async with engine.connect() as connection:
-            for statement in statements:
-                result = await connection.execute(text(statement))
-                rows = [tuple(row) for row in result] if result.returns_rows else []
-        await engine.dispose()
-        return rows
-
-    return asyncio.run(execute())

@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import numpy as np
 import pytest
 from sqlalchemy import text
-from sqlalchemy.ext.asyncio import AsyncConnection, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.db import Database
 from app.core.ids import new_id
@@ -29,6 +29,7 @@ from app.retrieval.fulltext import search_fulltext
 from app.retrieval.query_terms import analyze_query
 from app.retrieval.spaces import NO_VECTOR, QueryVector, Space
 from app.retrieval.unfiltered import search_unfiltered
+from tests.owner_sql import run_sql
 
 
 @dataclass(frozen=True, slots=True)
@@ -366,9 +367,9 @@ def test_what_was_stored_before_is_found_after_the_migration(database_url: str) 
     org, user, document = new_id(), new_id(), new_id()
     chunk = {"org": org, "document": document}
     try:
-        _run(database_url, "CREATE DATABASE terms")
+        run_sql(database_url, "CREATE DATABASE terms")
         upgrade(other, "0003")
-        _run(
+        run_sql(
             other,
             f"INSERT INTO users (id, email, password_hash) VALUES ('{user}', 'a@example.com', '')",
             f"INSERT INTO organizations (id, name) VALUES ('{org}', 'o')",
@@ -393,7 +394,7 @@ def test_what_was_stored_before_is_found_after_the_migration(database_url: str) 
         upgrade(other)
         assert _counts(other, org)["haus"] == 1
     finally:
-        _run(database_url, "DROP DATABASE terms")
+        run_sql(database_url, "DROP DATABASE terms")
 
 
 async def _found(url: str, org_id: UUID, question: str) -> int:
@@ -407,19 +408,5 @@ async def _found(url: str, org_id: UUID, question: str) -> int:
 
 
 def _counts(url: str, org_id: UUID) -> dict[str, int]:
-    rows = _run(url, f"SELECT lexeme, chunk_count FROM lexemes WHERE org_id = '{org_id}'")
+    rows = run_sql(url, f"SELECT lexeme, chunk_count FROM lexemes WHERE org_id = '{org_id}'")
     return {row.lexeme: row.chunk_count for row in rows}
-
-
-def _run(url: str, *statements: str) -> list[Any]:
-    async def execute() -> list[Any]:
-        engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
-        rows: list[Any] = []
-        async with engine.connect() as connection:
-            for statement in statements:
-                result = await connection.execute(text(statement))
-                rows = list(result.all()) if result.returns_rows else []
-        await engine.dispose()
-        return rows
-
-    return asyncio.run(execute())

@@ -1,23 +1,19 @@
 """Sign-ins from before they were listed."""
 
-import asyncio
 from datetime import UTC, datetime
-from typing import Any
-
-from sqlalchemy import text
-from sqlalchemy.ext.asyncio import create_async_engine
 
 from app.core.ids import new_id
 from app.migrations import downgrade, upgrade
+from tests.owner_sql import run_sql
 
 
 def test_a_sign_in_from_before_began_with_its_first_token(database_url: str) -> None:
     other = database_url.replace("/footnote?", "/sign_ins?")
     org, user, family = new_id(), new_id(), new_id()
     try:
-        _run(database_url, "CREATE DATABASE sign_ins")
+        run_sql(database_url, "CREATE DATABASE sign_ins")
         upgrade(other, "0008")
-        _run(
+        run_sql(
             other,
             f"INSERT INTO users (id, email, password_hash) VALUES ('{user}', 'a@example.com', '')",
             f"INSERT INTO organizations (id, name) VALUES ('{org}', 'o')",
@@ -32,23 +28,9 @@ def test_a_sign_in_from_before_began_with_its_first_token(database_url: str) -> 
             """,
         )
         upgrade(other, "0009")
-        rows = _run(other, "SELECT signed_in_at, client FROM refresh_tokens")
+        rows = run_sql(other, "SELECT signed_in_at, client FROM refresh_tokens")
         assert [tuple(row) for row in rows] == [(datetime(2026, 1, 1, tzinfo=UTC), "")] * 2
         downgrade(other, "0008")
-        assert len(_run(other, "SELECT id FROM refresh_tokens")) == 2
+        assert len(run_sql(other, "SELECT id FROM refresh_tokens")) == 2
     finally:
-        _run(database_url, "DROP DATABASE sign_ins")
-
-
-def _run(url: str, *statements: str) -> list[Any]:
-    async def execute() -> list[Any]:
-        engine = create_async_engine(url, isolation_level="AUTOCOMMIT")
-        rows: list[Any] = []
-        async with engine.connect() as connection:
-            for statement in statements:
-                result = await connection.execute(text(statement))
-                rows = list(result.all()) if result.returns_rows else []
-        await engine.dispose()
-        return rows
-
-    return asyncio.run(execute())
+        run_sql(database_url, "DROP DATABASE sign_ins")
