@@ -426,10 +426,14 @@ async def test_same_query_at_once_is_one_call(
 async def test_cancelled_caller_leaves_the_others_alone(
     embedder: Embedder, server: ProviderServer, org_id: UUID
 ) -> None:
-    server.delay_s = 0.2
+    server.delay_s = 1.0
+    shared_before = count_outcome("shared")
     first = asyncio.create_task(embedder.embed_query(org_id, "What fell?"))
     second = asyncio.create_task(embedder.embed_query(org_id, "What fell?"))
     await server.wait_until(lambda: len(server.calls) == 1)
+    # The call may be under way before the second one has joined it.
+    while count_outcome("shared") == shared_before:
+        await asyncio.sleep(0.005)
 
     first.cancel()
 
