@@ -14,6 +14,7 @@ from fastapi.security import OAuth2PasswordBearer
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.routing import BaseRoute
 
+from app.accounts.permissions import ROLE_PERMISSIONS, Permission
 from app.accounts.principal import Principal
 from app.chat.pipeline import Answerer
 from app.chat.runs import RunEngine
@@ -23,9 +24,9 @@ from app.core.stream_tokens import StreamAudience, StreamScope
 from app.documents.intake import Intake
 from app.documents.resumable import ResumableUploads
 from app.documents.uploads import Uploader
-from app.models.accounts import MemberRole
 from app.resources import Resources
 from app.retrieval.pipeline import Retriever
+from app.usage.plans import Feature
 
 log = structlog.get_logger(__name__)
 
@@ -190,14 +191,38 @@ def _access_token_of(request: Request) -> str:
     return token.strip()
 
 
-async def authorize_writer(caller: Caller) -> Principal:
-    """Return who calls. Raises PermissionDenied for a viewer."""
-    if caller.role is MemberRole.VIEWER:
-        raise PermissionDenied("Viewers can't change documents.")
-    return caller
+@dataclass(frozen=True, slots=True)
+class Requires:
+    """The dependency of a route: who calls must have the permission.
+
+    What counts as `feature` is limited by the plan of the organization.
+    """
+
+    permission: Permission
+    feature: Feature | None = None
+
+    async def __call__(self, caller: Caller) -> Principal:
+        """Return who calls. Raises PermissionDenied (`forbidden`, `insufficient_scope`)."""
+        if self.permission not in ROLE_PERMISSIONS[caller.role]:
+            raise PermissionDenied(f"The role {caller.role.value} can't do this.")
+        if not caller.may(self.permission):
+            raise PermissionDenied(
+                f"The scope {caller.scope.value} of this key is not enough.",
+                code="insufficient_scope",
+            )
+        return caller
 
 
-Writer = Annotated[Principal, Depends(authorize_writer)]
+Reader = Annotated[Principal, Depends(Requires(Permission.READ))]
+Searcher = Annotated[Principal, Depends(Requires(Permission.READ, Feature.SEARCH))]
+Asker = Annotated[Principal, Depends(Requires(Permission.ASK, Feature.CHAT))]
+Writer = Annotated[Principal, Depends(Requires(Permission.WRITE))]
+UploadCaller = Annotated[Principal, Depends(Requires(Permission.WRITE, Feature.UPLOAD))]
+EmbeddingCaller = Annotated[Principal, Depends(Requires(Permission.ASK, Feature.EMBEDDING))]
+OrganizationReader = Annotated[Principal, Depends(Requires(Permission.READ_ORGANIZATION))]
+KeyManager = Annotated[Principal, Depends(Requires(Permission.MANAGE_KEYS))]
+OrganizationManager = Annotated[Principal, Depends(Requires(Permission.MANAGE_ORGANIZATION))]
+OrganizationOwner = Annotated[Principal, Depends(Requires(Permission.OWN_ORGANIZATION))]
 
 
 async def authorize_operator(caller: Caller) -> Principal:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from uuid import UUID
 
+from app.accounts.permissions import ROLE_PERMISSIONS, SCOPE_PERMISSIONS, Permission, Scope
 from app.models.accounts import MemberRole
 
 
@@ -10,7 +11,8 @@ from app.models.accounts import MemberRole
 class Principal:
     """A user in one organization, as checked against the database at most 5 s ago.
 
-    `is_operator` is about the deployment: it opens no organization's data.
+    `is_operator` is about the deployment: it opens no organization's data. With an API key,
+    `session_id` and `key_id` are the key's; `allowed_models` None lets it use all of them.
     """
 
     user_id: UUID
@@ -18,3 +20,13 @@ class Principal:
     role: MemberRole
     session_id: UUID
     is_operator: bool = False
+    key_id: UUID | None = None
+    scope: Scope = Scope.ADMIN
+    allowed_models: frozenset[str] | None = None
+
+    def may(self, permission: Permission) -> bool:
+        """Say whether both the role and the key's scope allow it."""
+        return (
+            permission in ROLE_PERMISSIONS[self.role]
+            and permission in SCOPE_PERMISSIONS[self.scope]
+        )

@@ -71,6 +71,12 @@ class PermissionDenied(AppError):
     status, code, type = 403, "forbidden", "permission_error"
 
 
+class BudgetExceeded(AppError):
+    """The money is spent: clients must not try again."""
+
+    status, code, type = 402, "budget_exceeded", "invalid_request_error"
+
+
 class NotFound(AppError):
     """Also for what exists but belongs to another organization: ids must be no oracle."""
 

@@ -1,0 +1,1 @@
+"""Plans, limits, prices, budgets and the record of what was used."""

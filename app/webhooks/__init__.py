@@ -1,0 +1,1 @@
+"""Events that customers are told of: an outbox, signed deliveries, their log."""
