@@ -18,8 +18,6 @@ from app.llm.model_names import ModelsMisconfigured, check_models
 
 _LOCAL_DRAIN_S = 10
 _DRAIN_S = 25
-# An access token in the URL of an EventSource and long cookies are legitimate; h11 allows 16 KB.
-_MAX_HEADER_BYTES = 65_536
 _KEEP_ALIVE_S = 5
 
 
@@ -119,8 +117,7 @@ def _api(settings: Settings, _options: argparse.Namespace) -> int:
         host=settings.host,
         port=settings.port,
         loop="uvloop" if importlib.util.find_spec("uvloop") else "asyncio",
-        http="h11",
-        h11_max_incomplete_event_size=_MAX_HEADER_BYTES,
+        http="app.core.http_protocol:BoundedHttpProtocol",
         timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=_DRAIN_S if settings.is_production else _LOCAL_DRAIN_S,
         server_header=False,

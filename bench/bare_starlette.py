@@ -89,7 +89,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     options = parser.parse_args()
     # As app/__main__.py runs the product.
-    uvicorn.run(app, port=options.port, loop="uvloop", http="h11", log_level="warning")
+    uvicorn.run(app, port=options.port, loop="uvloop", http="httptools", log_level="warning")
 
 
 if __name__ == "__main__":

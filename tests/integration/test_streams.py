@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from sqlalchemy.pool import QueuePool
 
 from app.config import Settings
+from app.core.http_protocol import BoundedHttpProtocol
 from app.core.sse import StreamTiming
 from app.dependencies import get_stream_timing
 from app.ingestion.pipeline import Ingester
@@ -68,7 +69,7 @@ async def listen(settings: Settings) -> AsyncIterator[Server]:
     app = create_app(settings)
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
-        config = uvicorn.Config(app, http="h11", log_config=None, access_log=False)
+        config = uvicorn.Config(app, http=BoundedHttpProtocol, log_config=None, access_log=False)
         server = uvicorn.Server(config)
         serving = asyncio.create_task(server._serve([listener]))
         while not server.started:
