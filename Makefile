@@ -12,6 +12,8 @@ LOCAL_EXTRA := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))
 	["optional-dependencies"]["local"], sep="\n")
 # What tests run beside the product, as command:package of Debian.
 TEST_TOOLS := tesseract:tesseract-ocr nginx:nginx-light chromium:chromium curl:curl
+# Each has servers of its own; the tests of a file stay together.
+TEST_PROCESSES ?= 2
 APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --no-install-recommends
 
 # Node comes with the tools: `make run` needs none, because the bundle is committed.
@@ -36,8 +38,8 @@ run: $(RUNTIME_STAMP) ## install what is missing, then start everything (PORT=80
 
 install: $(RUNTIME_STAMP) ## install the locked packages into .venv
 
-test: $(DEV_STAMP) tools ## run the tests
-	@exec $(BIN)/python -m pytest
+test: $(DEV_STAMP) tools ## run the tests, in two processes (TEST_PROCESSES=2)
+	@exec $(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile
 
 # Only the tests install them: `make run` needs no root, and without Tesseract reads no scans.
 tools: ## install what tests run beside the product (Tesseract, nginx, Chromium, curl), where possible
