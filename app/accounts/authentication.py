@@ -7,10 +7,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import sign_ins, users
 from app.accounts.principal import Principal
+from app.accounts.sign_ins import EndedSignIn
 from app.accounts.users import Account
 from app.config import Settings
 from app.core.db import Database
-from app.core.errors import NotAuthenticated, UnprocessableRequest
+from app.core.errors import NotAuthenticated, NotFound, UnprocessableRequest
 from app.core.security import PasswordHasher, issue_access_token, normalize_password
 
 
@@ -68,7 +69,7 @@ class Authenticator:
             raise NotAuthenticated("Wrong e-mail address or password.", code="invalid_credentials")
         async with self.db.system_transaction() as session:
             await users.confirm_credentials(session, *found)
-            account = await users.get_account(session, found[0])
+            account = await users.get_or_give_account(session, found[0])
             return await self._begin(session, account, client)
 
     async def refresh(self, token: str, *, grace_s: float = 0) -> SignedIn:
@@ -94,6 +95,52 @@ class Authenticator:
             raise NotAuthenticated("The refresh token is not valid.", code="invalid_refresh_token")
         return self._grant(account, rotation.family_id, rotation.token)
 
+    async def switch(
+        self, principal: Principal, org_id: UUID, *, token: str | None = None, grace_s: float = 0
+    ) -> SignedIn:
+        """Go on with a sign-in in another organization, with new tokens.
+
+        The sign-in is that of `token`, a refresh token that is used up (`grace_s` as in `rotate`),
+        without one that of the principal. Access tokens for the organization that is left stay good
+        until they expire. Raises NotFound for an organization that the user is not in, and
+        NotAuthenticated.
+        """
+        lifetime_days = self.settings.refresh_token_expire_days
+        rotation: sign_ins.Rotation | None = None
+        async with self.db.system_transaction() as session:
+            await sign_ins.lock_user(session, principal.user_id)
+            account = await users.find_account(session, principal.user_id, org_id=org_id)
+            if account is None:
+                raise NotFound("There is no such organization.")
+            if token is None:
+                rotation = await sign_ins.switch(
+                    session,
+                    principal.user_id,
+                    principal.session_id,
+                    org_id=org_id,
+                    lifetime_days=lifetime_days,
+                )
+            elif await sign_ins.is_of(session, token, principal.user_id):
+                rotation = await self._rotate_into(session, token, org_id, grace_s)
+        # Outside the transaction: a family that was revoked must stay revoked.
+        if rotation is None:
+            raise NotAuthenticated("The sign-in has ended.", code="invalid_refresh_token")
+        return self._grant(account, rotation.family_id, rotation.token)
+
+    async def _rotate_into(
+        self, session: AsyncSession, token: str, org_id: UUID, grace_s: float
+    ) -> sign_ins.Rotation | None:
+        key, lifetime_days = self.settings.signing_key, self.settings.refresh_token_expire_days
+        rotation = await sign_ins.rotate(
+            session, token, key=key, lifetime_days=lifetime_days, grace_s=grace_s, org_id=org_id
+        )
+        if rotation is None or rotation.org_id == org_id:
+            return rotation
+        # Another tab was faster, and what it got is for the organization that is left.
+        return await sign_ins.rotate(
+            session, rotation.token, key=key, lifetime_days=lifetime_days, org_id=org_id
+        )
+
     async def change_password(
         self, principal: Principal, *, current: str, new: str, client: str
     ) -> SignedIn:
@@ -115,10 +162,10 @@ class Authenticator:
             account = await users.get_account(session, principal.user_id, org_id=principal.org_id)
             return await self._begin(session, account, client)
 
-    async def end(self, token: str) -> None:
+    async def end(self, token: str) -> EndedSignIn | None:
         """End the sign-in that a refresh token belongs to; an unknown token is fine."""
         async with self.db.system_transaction() as session:
-            await sign_ins.end(session, token)
+            return await sign_ins.end(session, token)
 
     async def _begin(self, session: AsyncSession, account: Account, client: str) -> SignedIn:
         family_id, token = await sign_ins.start(

@@ -12,7 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.errors import NotFound
 from app.core.ids import new_id
 from app.core.security import hash_opaque_token, new_opaque_token
-from app.models.accounts import RefreshToken, User
+from app.models.accounts import Membership, RefreshToken, User
 
 MAX_LISTED = 100
 # An access token of an ended sign-in counts as long as nothing says that this ended: up to a day.
@@ -37,6 +37,14 @@ class Rotation:
     org_id: UUID
     family_id: UUID
     token: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndedSignIn:
+    """Whose it was, and the organization that it was in when the token was given."""
+
+    user_id: UUID
+    org_id: UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +83,13 @@ async def start(
 
 
 async def rotate(
-    session: AsyncSession, token: str, *, key: str, lifetime_days: int, grace_s: float = 0
+    session: AsyncSession,
+    token: str,
+    *,
+    key: str,
+    lifetime_days: int,
+    grace_s: float = 0,
+    org_id: UUID | None = None,
 ) -> Rotation | None:
     """Use a token up and return its successor; None when it is unknown, expired, used or revoked.
 
@@ -83,6 +97,9 @@ async def rotate(
     the caller must commit that before it answers. Within `grace_s` of its use it gives the same
     successor once more, as long as nobody used that: the tabs of a browser share one token. So
     there is never a second line of tokens, and a thief's use of one still shows with the next.
+
+    With `org_id` the successor is for that organization, whose member the user must be; the one
+    that is given once more may still be for another.
     """
     token_hash = hash_opaque_token(token)
     await _lock_owner(session, token_hash)
@@ -96,12 +113,40 @@ async def rotate(
         )
     ).scalar_one_or_none()
     if used is not None:
-        return await _succeed(session, used, _successor_of(token, key), lifetime_days)
+        token = _successor_of(token, key)
+        return await _succeed(session, used, token, lifetime_days, org_id or used.org_id)
     repeated = await _find_successor(session, token, key=key, grace_s=grace_s)
     if repeated is None:
         is_used = (RefreshToken.token_hash == token_hash, RefreshToken.used_at.is_not(None))
         await _revoke(session, _in_family_of(*is_used))
     return repeated
+
+
+async def is_of(session: AsyncSession, token: str, user_id: UUID) -> bool:
+    """Say whether a refresh token, good or not, is one of this user's."""
+    owner = select(RefreshToken.user_id).where(RefreshToken.token_hash == hash_opaque_token(token))
+    return await session.scalar(owner) == user_id
+
+
+async def switch(
+    session: AsyncSession, user_id: UUID, family_id: UUID, *, org_id: UUID, lifetime_days: int
+) -> Rotation | None:
+    """Use the live token of a family up, for one of another organization. None if it has ended.
+
+    The user must be a member there.
+    """
+    await lock_user(session, user_id)
+    used = (
+        await session.execute(
+            update(RefreshToken)
+            .where(RefreshToken.user_id == user_id, RefreshToken.family_id == family_id, *_IS_LIVE)
+            .values(used_at=func.now())
+            .returning(RefreshToken)
+        )
+    ).scalar_one_or_none()
+    if used is None:
+        return None
+    return await _succeed(session, used, new_opaque_token(), lifetime_days, org_id)
 
 
 async def list_active(session: AsyncSession, user_id: UUID) -> list[ActiveSignIn]:
@@ -124,16 +169,19 @@ async def list_active(session: AsyncSession, user_id: UUID) -> list[ActiveSignIn
     ]
 
 
-async def end(session: AsyncSession, token: str) -> None:
-    """Revoke the family of a token; an unknown token is fine."""
-    token_hash = hash_opaque_token(token)
-    await _lock_owner(session, token_hash)
-    await _revoke(session, _in_family_of(RefreshToken.token_hash == token_hash))
+async def end(session: AsyncSession, token: str) -> EndedSignIn | None:
+    """Revoke the family of a token. Returns whose it was; an unknown token is fine: None."""
+    is_it = RefreshToken.token_hash == hash_opaque_token(token)
+    await _lock_owner(session, hash_opaque_token(token))
+    whose = select(RefreshToken.user_id, RefreshToken.org_id).where(is_it)
+    found = (await session.execute(whose)).one_or_none()
+    await _revoke(session, _in_family_of(is_it))
+    return None if found is None else EndedSignIn(*found)
 
 
 async def end_one(session: AsyncSession, user_id: UUID, family_id: UUID) -> None:
     """Revoke one family of a user. Raises NotFound, also for one that has ended."""
-    await _lock_user(session, user_id)
+    await lock_user(session, user_id)
     family = (RefreshToken.user_id == user_id, RefreshToken.family_id == family_id)
     if not await session.scalar(select(func.count()).where(*family, *_IS_LIVE)):
         raise NotFound("There is no such sign-in.")
@@ -142,7 +190,7 @@ async def end_one(session: AsyncSession, user_id: UUID, family_id: UUID) -> None
 
 async def end_others(session: AsyncSession, user_id: UUID, family_id: UUID) -> int:
     """Revoke a user's families but this one. Returns how many had not ended."""
-    await _lock_user(session, user_id)
+    await lock_user(session, user_id)
     others = (RefreshToken.user_id == user_id, RefreshToken.family_id != family_id)
     ended = await session.scalar(select(func.count()).where(*others, *_IS_LIVE))
     await _revoke(session, *others)
@@ -151,6 +199,29 @@ async def end_others(session: AsyncSession, user_id: UUID, family_id: UUID) -> i
 
 async def end_all(session: AsyncSession, user_id: UUID) -> None:
     await _revoke(session, RefreshToken.user_id == user_id)
+
+
+async def end_in_organization(
+    session: AsyncSession, org_id: UUID, user_id: UUID | None = None
+) -> None:
+    """End the sign-ins of a member that are in this organization, or those of all members.
+
+    One that has moved on to another organization stays: only the token that could still be used
+    says where a sign-in is. Call it while they are members.
+    """
+    members = select(Membership.user_id).where(Membership.org_id == org_id)
+    if user_id is not None:
+        members = members.where(Membership.user_id == user_id)
+    # In one order, so that two organizations don't wait for each other.
+    await session.execute(
+        select(User.id).where(User.id.in_(members)).order_by(User.id).with_for_update()
+    )
+    await _revoke(
+        session,
+        RefreshToken.org_id == org_id,
+        RefreshToken.user_id.in_(members),
+        RefreshToken.used_at.is_(None),
+    )
 
 
 async def delete_expired(session: AsyncSession) -> int:
@@ -181,18 +252,18 @@ async def _lock_owner(session: AsyncSession, token_hash: bytes) -> None:
     )
 
 
-async def _lock_user(session: AsyncSession, user_id: UUID) -> None:
-    """As `_lock_owner`."""
+async def lock_user(session: AsyncSession, user_id: UUID) -> None:
+    """As `_lock_owner`. Nobody removes the user from an organization meanwhile."""
     await session.execute(select(User.id).where(User.id == user_id).with_for_update())
 
 
 async def _succeed(
-    session: AsyncSession, used: RefreshToken, token: str, lifetime_days: int
+    session: AsyncSession, used: RefreshToken, token: str, lifetime_days: int, org_id: UUID
 ) -> Rotation:
     session.add(
         RefreshToken(
             id=new_id(),
-            org_id=used.org_id,
+            org_id=org_id,
             user_id=used.user_id,
             family_id=used.family_id,
             token_hash=hash_opaque_token(token),
@@ -202,7 +273,7 @@ async def _succeed(
         )
     )
     await session.flush()
-    return Rotation(used.user_id, used.org_id, used.family_id, token)
+    return Rotation(used.user_id, org_id, used.family_id, token)
 
 
 async def _find_successor(

@@ -13,10 +13,9 @@ from app.core.errors import Conflict, NotAuthenticated, NotFound, UnprocessableR
 from app.core.ids import new_id
 from app.models.accounts import MemberRole, Membership, Organization, User
 
-_EMAIL = re.compile(
-    r"[^\s@\x00-\x1f\ud800-\udfff]{1,64}@[^\s@.\x00-\x1f\ud800-\udfff]+"
-    r"(?:\.[^\s@.\x00-\x1f\ud800-\udfff]+)+"
-)
+# Without what mail headers give a meaning to: `a,b@example.com` are two addresses.
+_NO_PART = r"\s@\x00-\x1f\ud800-\udfff\"(),:;<>\[\\\]"
+_EMAIL = re.compile(rf"[^{_NO_PART}]{{1,64}}@[^{_NO_PART}.]+(?:\.[^{_NO_PART}.]+)+")
 _MAX_EMAIL_CHARS = 254
 # Four of them are one character in NFKC at most; and a megabyte is not brought into that form.
 _MAX_TYPED_CHARS = 4 * _MAX_EMAIL_CHARS
@@ -42,6 +41,7 @@ class Account:
     org_id: UUID
     org_name: str
     role: MemberRole
+    is_operator: bool
 
 
 def normalize_email(email: str) -> str:
@@ -85,13 +85,33 @@ async def register(
     user = User(
         id=new_id(), email=email, name=name, password_hash=password_hash, is_operator=is_operator
     )
-    organization = Organization(id=new_id(), name=email.partition("@")[0])
-    membership = Membership(org_id=organization.id, user_id=user.id, role=MemberRole.OWNER)
-    session.add_all([user, organization])
+    session.add(user)
     try:
         await session.flush()
     except IntegrityError as error:
         raise Conflict("This e-mail address is already registered.", code="email_taken") from error
+    return await _give_own_organization(session, user)
+
+
+async def get_or_give_account(session: AsyncSession, user_id: UUID) -> Account:
+    """As `get_account`; who is in no organization any more gets a new one of their own.
+
+    Call it with the user locked.
+    """
+    account = await find_account(session, user_id)
+    if account is not None:
+        return account
+    user = await session.scalar(select(User).where(User.id == user_id, User.is_active))
+    if user is None:
+        raise NotFound("There is no such user.")
+    return await _give_own_organization(session, user)
+
+
+async def _give_own_organization(session: AsyncSession, user: User) -> Account:
+    organization = Organization(id=new_id(), name=user.email.partition("@")[0])
+    session.add(organization)
+    await session.flush()
+    membership = Membership(org_id=organization.id, user_id=user.id, role=MemberRole.OWNER)
     session.add(membership)
     await session.flush()
     return _to_account(user, organization, membership.role)
@@ -167,6 +187,7 @@ def _to_account(user: User, organization: Organization, role: str) -> Account:
         org_id=organization.id,
         org_name=organization.name,
         role=MemberRole(role),
+        is_operator=user.is_operator,
     )
 
 

@@ -32,7 +32,10 @@ class StreamAudience(StrEnum):
 
 
 class StreamClaims(BaseModel):
-    """What a stream token says. `res` is the one thing it shows, None for all; `exp` Unix s."""
+    """What a stream token says. `res` is the one thing it shows, None for all; `exp` Unix s.
+
+    `sid` is the sign-in that it ends with, or with `key` the API key.
+    """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
@@ -43,6 +46,7 @@ class StreamClaims(BaseModel):
     epoch: int = Field(ge=0, lt=2**31)
     res: UUID | None
     exp: int = Field(ge=0, lt=2**53)
+    key: bool = False
 
 
 class StreamScope(NamedTuple):
@@ -53,7 +57,7 @@ class StreamScope(NamedTuple):
 
 
 def sign_stream_token(key: str, claims: StreamClaims) -> str:
-    signed = "st_" + _encode(claims.model_dump_json().encode())
+    signed = "st_" + _encode(claims.model_dump_json(exclude_defaults=True).encode())
     return f"{signed}.{_mac(key, signed)}"
 
 

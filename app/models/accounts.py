@@ -2,9 +2,11 @@
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import CheckConstraint, ForeignKey, Index, LargeBinary, Text, func, text
+from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.models.base import Base, Timestamped
@@ -35,9 +37,16 @@ class User(Timestamped, Base):
 
 
 class Organization(Timestamped, Base):
-    """A tenant. `system_prompt` is added to ours; `rejects_injections` refuses such questions."""
+    """A tenant. `system_prompt` is added to ours; `rejects_injections` refuses such questions.
+
+    Once `deleted_at` is set nobody is a member, and all of it is being removed.
+    """
 
     __tablename__ = "organizations"
+    __table_args__ = (
+        CheckConstraint("plan IN ('free', 'pro', 'enterprise')", name="plan"),
+        CheckConstraint("jsonb_typeof(limits) = 'object'", name="limits"),
+    )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)
     name: Mapped[str] = mapped_column(Text)
@@ -46,6 +55,10 @@ class Organization(Timestamped, Base):
     recognized_at: Mapped[datetime | None]
     system_prompt: Mapped[str] = mapped_column(Text, default="", server_default="")
     rejects_injections: Mapped[bool] = mapped_column(default=False, server_default="false")
+    deleted_at: Mapped[datetime | None]
+    # NULL: the plan of the setting DEFAULT_PLAN. See `app/usage/plans.py` for both.
+    plan: Mapped[str | None] = mapped_column(Text)
+    limits: Mapped[dict[str, Any]] = mapped_column(JSONB, default=dict, server_default="{}")
 
 
 class Membership(Timestamped, Base):
@@ -78,6 +91,7 @@ class RefreshToken(Timestamped, Base):
             postgresql_where=text("used_at IS NULL AND revoked_at IS NULL"),
         ),
         Index("ix_refresh_tokens_expires_at", "expires_at"),
+        Index("ix_refresh_tokens_org_id_user_id_created_at", "org_id", "user_id", "created_at"),
     )
 
     id: Mapped[UUID] = mapped_column(primary_key=True)

@@ -5,11 +5,14 @@ from uuid import uuid4
 
 import httpx2
 import pytest
+from sqlalchemy import update
 
 from app.accounts import users
+from app.accounts.permissions import Permission
 from app.core.errors import NotAuthenticated
+from app.models.accounts import User
 from app.resources import Resources
-from tests.people import PASSWORD, Person, register
+from tests.people import PASSWORD, Person, join, register
 
 
 async def test_register_gives_tokens_and_an_organization(client: httpx2.AsyncClient) -> None:
@@ -17,6 +20,24 @@ async def test_register_gives_tokens_and_an_organization(client: httpx2.AsyncCli
     me = (await person.get("/api/v1/auth/me")).json()
     assert me["user"]["email"] == person.email.lower()
     assert me["organization"]["role"] == "owner"
+    assert me["organization"]["permissions"] == [each.value for each in Permission]
+
+
+async def test_me_says_what_the_role_may_do(client: httpx2.AsyncClient, person: Person) -> None:
+    newcomer = await register(client, f"{uuid4().hex}@example.com")
+    viewer = await join(person, newcomer, "viewer")
+    me = (await viewer.get("/api/v1/auth/me")).json()
+    assert me["organization"]["permissions"] == ["read", "ask", "read_organization"]
+
+
+async def test_me_says_who_operates_the_deployment(person: Person, resources: Resources) -> None:
+    for is_operator in (True, False):
+        async with resources.db.system_transaction() as session:
+            await session.execute(
+                update(User).where(User.id == person.user_id).values(is_operator=is_operator)
+            )
+        me = (await person.get("/api/v1/auth/me")).json()
+        assert me["user"]["is_operator"] is is_operator
 
 
 async def test_taken_address_is_409_however_it_is_typed(person: Person) -> None:

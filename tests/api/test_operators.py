@@ -143,11 +143,11 @@ async def test_the_command_line_grants_and_revokes(
 ) -> None:
     monkeypatch.chdir(settings.data_dir)
     monkeypatch.setenv("DATABASE_URL", settings.database_url)
-    for arguments, is_operator in (([], True), ([], True), (["--revoke"], False)):
-        assert await asyncio.to_thread(main, ["operator", person.email, *arguments]) == 0
+    for step, is_operator in (("grant", True), ("grant", True), ("revoke", False)):
+        assert await asyncio.to_thread(main, ["admin", step, person.email]) == 0
         assert await resolve(resources, person) is is_operator
-    assert await asyncio.to_thread(main, ["operator", "nobody@example.com"]) == 1
-    assert await asyncio.to_thread(main, ["operator", "nobody"]) == 2
+    assert await asyncio.to_thread(main, ["admin", "grant", "nobody@example.com"]) == 1
+    assert await asyncio.to_thread(main, ["admin", "grant", "nobody"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
 
@@ -158,8 +158,8 @@ def test_the_command_line_finds_the_stack_that_runs(
     monkeypatch.chdir(fresh_data_dir)
     monkeypatch.delenv("DATABASE_URL", raising=False)
     monkeypatch.setenv("DATA_DIR", str(fresh_data_dir))
-    assert main(["operator", "nobody@example.com"]) == 1
+    assert main(["admin", "grant", "nobody@example.com"]) == 1
     assert "register first" in capsys.readouterr().err
     monkeypatch.setenv("DATA_DIR", str(fresh_data_dir / "nothing"))
-    assert main(["operator", "nobody@example.com"]) == 2
+    assert main(["admin", "grant", "nobody@example.com"]) == 2
     assert "DATABASE_URL" in capsys.readouterr().err

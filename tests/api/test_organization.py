@@ -85,7 +85,8 @@ async def test_only_owners_and_admins_change_it(
         {"system_prompt": "x" * 4_001},
         {"system_prompt": None},
         {"reject_prompt_injection": "perhaps"},
-        {"name": "Mine"},
+        {"name": ""},
+        {"plan": "enterprise"},
     ],
 )
 async def test_a_made_up_setting_is_422(person: Person, body: Any) -> None:

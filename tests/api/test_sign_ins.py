@@ -195,6 +195,7 @@ async def test_a_name_is_empty_until_it_is_given(person: Person) -> None:
         "id": str(person.user_id),
         "email": person.email,
         "name": "Ada King Lovelace\ufffd",
+        "is_operator": person.tokens["user"]["is_operator"],
     }
     assert (await person.get("/api/v1/auth/me")).json() == changed.json()
     assert (await refresh(person)).json()["user"]["name"] == "Ada King Lovelace\ufffd"

@@ -10,12 +10,14 @@ import pytest
 from sqlalchemy import event, text
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from app.accounts.api_key_secrets import hash_secret, new_secret
 from app.accounts.credentials import PrincipalResolver
 from app.core.db import Database
 from app.core.errors import NotAuthenticated
 from app.core.ids import new_id
 from app.core.security import issue_access_token
 from app.core.stream_tokens import StreamAudience, StreamScope
+from app.models.api_keys import ApiKey, KeyEnvironment
 
 KEY = "0123456789abcdef" * 4
 
@@ -131,3 +133,80 @@ async def test_a_stream_token_needs_no_statement_and_is_recalled_for_a_while(db:
     with pytest.raises(NotAuthenticated):
         await resolver.resolve_for_stream(issued.token, scope)
     assert resolver.recall_for_stream(issued.token, scope) is None
+
+
+async def make_key(db: Database, token: str) -> tuple[UUID, str]:
+    """Add a key of whoever has the access token. Returns its id and its secret."""
+    principal = await PrincipalResolver(db, KEY).resolve(token)
+    secret = new_secret(KeyEnvironment.LIVE)
+    key = ApiKey(
+        org_id=principal.org_id,
+        id=new_id(),
+        user_id=principal.user_id,
+        name="k",
+        environment=KeyEnvironment.LIVE,
+        scope="read",
+        secret_hash=hash_secret(secret, KEY),
+        last_chars=secret[-4:],
+    )
+    async with db.system_transaction() as session:
+        session.add(key)
+    return key.id, secret
+
+
+async def test_keys_and_sign_ins_are_in_one_statement_and_each_gets_their_own(
+    db: Database,
+) -> None:
+    resolver = PrincipalResolver(db, KEY)
+    people = [await sign_in(db) for _ in range(3)]
+    keys = [await make_key(db, token) for _, token in people]
+    unknown = new_secret(KeyEnvironment.LIVE)
+    credentials = [people[0][1], keys[1][1], unknown, people[2][1], keys[0][1], keys[2][1]]
+    with counted(db) as statements:
+        found = await asyncio.gather(
+            *(resolver.resolve(each) for each in credentials * 10), return_exceptions=True
+        )
+        assert len(statements) == 1
+        assert [None if isinstance(each, BaseException) else each.user_id for each in found] == [
+            *(people[0][0], people[1][0], None, people[2][0], people[0][0], people[2][0])
+        ] * 10
+        assert [each.key_id for each in found if not isinstance(each, BaseException)][:5] == [
+            *(None, keys[1][0], None, keys[0][0], keys[2][0])
+        ]
+        refused = found[2]
+        assert isinstance(refused, NotAuthenticated)
+        assert refused.code == "invalid_api_key"
+        # For 5 s nobody is asked again but who is unknown.
+        await asyncio.gather(*(resolver.resolve(each) for each in set(credentials) - {unknown}))
+        assert len(statements) == 1
+
+
+async def test_a_key_of_another_signing_key_is_nobodys(db: Database) -> None:
+    _, token = await sign_in(db)
+    _, secret = await make_key(db, token)
+    with pytest.raises(NotAuthenticated):
+        await PrincipalResolver(db, KEY[::-1]).resolve(secret)
+
+
+async def test_a_stream_token_of_a_key_ends_with_the_key(db: Database) -> None:
+    resolver = PrincipalResolver(db, KEY)
+    scope = StreamScope(StreamAudience.RUN, new_id())
+    _, token = await sign_in(db)
+    key_id, secret = await make_key(db, token)
+    principal = await resolver.resolve(secret)
+    with counted(db) as statements:
+        issued = await resolver.issue_stream_token(principal, scope)
+        assert await resolver.resolve_for_stream(issued.token, scope) == principal
+        assert resolver.recall_for_stream(issued.token, scope) == principal
+        assert not statements
+    fresh = PrincipalResolver(db, KEY)
+    assert await fresh.resolve_for_stream(issued.token, scope) == principal
+    # Neither revoked nor gone is it taken for a sign-in.
+    for statement in (
+        "UPDATE api_keys SET revoked_at = now() WHERE id = :id",
+        "DELETE FROM api_keys WHERE id = :id",
+    ):
+        async with db.system_transaction() as session:
+            await session.execute(text(statement), {"id": key_id})
+        with pytest.raises(NotAuthenticated):
+            await PrincipalResolver(db, KEY).resolve_for_stream(issued.token, scope)

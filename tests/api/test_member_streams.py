@@ -1,0 +1,93 @@
+"""Open streams of somebody who is removed end by themselves, whichever process removes them."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from uuid import uuid4
+
+import httpx2
+import pytest
+
+from app.config import Settings
+from tests.frames import iter_frames
+from tests.integration.test_streams import Server, listen
+from tests.people import Person, join, register
+from tests.provider_server import ProviderServer, Reply
+from tests.run_streams import begin, reading
+
+EVENTS = "/api/v1/documents/events"
+# What is promised is 5 s; the rest is for a slow machine.
+PROMISED_S = 8
+ENDLESS = Reply(text="word " * 40_000, chunk_delay_s=0.01)
+
+
+@pytest.fixture(scope="module")
+async def server(settings: Settings) -> AsyncIterator[Server]:
+    """A process of its own, as far as what it remembers goes, with a model that never ends."""
+    async with ProviderServer(default=ENDLESS) as provider:
+        configured = settings.model_copy(
+            update={
+                "openai_api_key": type(settings.openai_api_key)("sk-test-0123456789"),
+                "openai_base_url": provider.openai_url,
+                "default_model": "openai/gpt-4.1-mini",
+            }
+        )
+        async with listen(configured) as server:
+            await server.client.get("/health/ready")  # has looked for models when it returns
+            yield server
+
+
+@pytest.fixture
+async def there(server: Server, client: httpx2.AsyncClient, person: Person) -> Person:
+    """A member of the person's organization, who calls the other process."""
+    member = await join(person, await register(client, f"member-{uuid4().hex}@example.com"))
+    return replace(member, client=server.client)
+
+
+async def end_by(how: str, person: Person, there: Person) -> None:
+    if how == "removed":
+        ended = await person.delete(f"/api/v1/organization/members/{there.user_id}")
+    else:
+        confirm = {"confirm": person.tokens["organization"]["name"]}
+        ended = await person.client.request(
+            "DELETE", "/api/v1/organization", json=confirm, headers=person.headers
+        )
+    assert ended.status_code in (202, 204), ended.text
+
+
+@pytest.mark.parametrize("how", ["removed", "organization deleted"])
+async def test_a_stream_of_documents_ends(person: Person, there: Person, how: str) -> None:
+    await person.upload("one.txt", f"One {uuid4()}.".encode())
+    url = (await there.post(EVENTS)).json()["events_url"]
+    async with there.client.stream("GET", url) as response:
+        frames = iter_frames(response)
+        await anext(frames)
+        # What this process knows of them is as fresh as can be.
+        assert (await there.get("/api/v1/auth/me")).status_code == 200
+        await end_by(how, person, there)
+        async with asyncio.timeout(PROMISED_S):
+            seen = [frame async for frame in frames]
+    assert (seen[-1].type, seen[-1].data["code"]) == ("error", "token_revoked")
+    assert (await there.client.get(url)).status_code == 401
+
+
+@pytest.mark.parametrize("how", ["removed", "organization deleted"])
+async def test_a_stream_of_an_answer_ends_and_so_does_the_answer(
+    person: Person, there: Person, server: Server, how: str
+) -> None:
+    run = await begin(there, detached=True)
+    async with reading(server.client, run) as frames:
+        await anext(frames)
+        await end_by(how, person, there)
+        async with asyncio.timeout(PROMISED_S):
+            last = [frame async for frame in frames][-1]
+    # The answer is cancelled as well: whichever comes first.
+    assert last.data.get("status") == "cancelled" or last.data["code"] == "token_revoked"
+    await is_refused(there)
+    assert (await there.client.get(run["events_url"])).status_code == 401
+
+
+async def is_refused(person: Person) -> None:
+    async with asyncio.timeout(PROMISED_S):
+        while (await person.get("/api/v1/auth/me")).status_code != 401:
+            await asyncio.sleep(0.1)
