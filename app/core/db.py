@@ -1,6 +1,7 @@
 """Opens transactions, under one of two roles that row-level security tells apart.
 
-`footnote_app` sees one organization: the one named by `app.org_id`, set for each transaction.
+`footnote_app` sees one organization: the one named by `app.org_id`, set for each transaction. Of
+its private documents it sees those of the user named by `app.user_id`.
 `footnote_system` sees all: for work that has no organization yet or spans several (login, claim,
 sweep). Neither owns a table. Jobs queued in a transaction are sent after it commits.
 """
@@ -32,7 +33,8 @@ SYSTEM_ROLE = "footnote_system"
 _BEGIN = "BEGIN"
 _BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
 _NOTHING = text("SELECT")
-_ORG_ID = "org_id"
+_SCOPE = "scope"
+_NOBODY = ""
 _ROLE_FACTS = text(
     "SELECT current_user, rolsuper OR rolbypassrls,"
     " EXISTS (SELECT FROM pg_class WHERE relowner = pg_roles.oid AND relpersistence <> 't')"
@@ -41,10 +43,18 @@ _ROLE_FACTS = text(
 
 
 class TenantScope(Protocol):
-    """Whoever a transaction is opened for."""
+    """Whoever a transaction is opened for.
+
+    One that also has a `user_id` acts for that user; any other sees no private document.
+    """
 
     @property
     def org_id(self) -> UUID: ...
+
+
+def user_of(scope: TenantScope) -> UUID | None:
+    """Return the user that a scope acts for."""
+    return getattr(scope, "user_id", None)
 
 
 class HalfVec(UserDefinedType[Any]):
@@ -60,32 +70,31 @@ class HalfVec(UserDefinedType[Any]):
 
 
 class _Connection(asyncpg.Connection):
-    """Names the organization in the round trip that begins a transaction."""
+    """Names organization and user in the round trip that begins a transaction."""
 
-    org_id: UUID | None = None  # of the next transaction, and of that alone
+    scope: TenantScope | None = None  # of the next transaction, and of that alone
 
     async def execute(self, query: str, *args: object, timeout: float | None = None) -> str:
-        org_id, self.org_id = self.org_id, None
-        if org_id is not None and query.startswith(_BEGIN):
-            # A batch takes no parameters, and a UUID needs no quoting.
-            query += f" SET LOCAL app.org_id = '{UUID(int=org_id.int)}'"
+        scope, self.scope = self.scope, None
+        if scope is not None and query.startswith(_BEGIN):
+            query += _naming(scope)
         try:
             status: str = await super().execute(query, *args, timeout=timeout)
         except BaseException:
-            if org_id is not None:  # perhaps it has begun, and SQLAlchemy takes it that it has not
+            if scope is not None:  # perhaps it has begun, and SQLAlchemy takes it that it has not
                 self.terminate()
             raise
         return status
 
 
 class _TenantSession(Session):
-    """Its `info` holds the organization of its transaction, which begins with its first use."""
+    """Its `info` holds the scope of its transaction, which begins with its first use."""
 
 
 @event.listens_for(_TenantSession, "after_begin")
-def _name_organization(session: Session, _: object, connection: Connection) -> None:
+def _name_scope(session: Session, _: object, connection: Connection) -> None:
     driver = cast(_Connection, connection.connection.driver_connection)
-    driver.org_id = session.info[_ORG_ID]
+    driver.scope = session.info[_SCOPE]
 
 
 class Database:
@@ -102,9 +111,12 @@ class Database:
 
     @asynccontextmanager
     async def transaction(self, scope: TenantScope) -> AsyncIterator[AsyncSession]:
-        """A transaction that sees the rows of one organization only. Commits at the end."""
+        """A transaction that sees the rows of one organization only. Commits at the end.
+
+        Of its private documents, and what belongs to them, it sees those of the scope's user.
+        """
         async with self._app_sessions.begin() as session:
-            session.info[_ORG_ID] = scope.org_id
+            session.info[_SCOPE] = scope
             yield session
         await self._jobs.send_all(take_jobs(session))
 
@@ -118,7 +130,7 @@ class Database:
         async with self._app.connect() as connection:
             driver = _driver_of(await connection.get_raw_connection())
             try:
-                driver.org_id = scope.org_id
+                driver.scope = scope
                 # One snapshot: what a statement found must be there for the next one.
                 await driver.execute(_BEGIN_READING)
                 yield driver
@@ -127,7 +139,7 @@ class Database:
 
     @asynccontextmanager
     async def lone_statements(self) -> AsyncIterator[asyncpg.Connection]:
-        """The bare driver in no transaction: for a function that names its organization itself.
+        """The bare driver in no transaction: for a function that names its scope itself.
 
         Each statement is its own transaction, and one that names no organization sees no rows.
         Raises asyncpg's errors.
@@ -165,6 +177,16 @@ async def get_driver(session: AsyncSession) -> asyncpg.Connection:
     if not driver.is_in_transaction():  # SQLAlchemy begins it with its own first statement
         await session.execute(_NOTHING)
     return driver
+
+
+def _naming(scope: TenantScope) -> str:
+    """Return what names a scope for a transaction."""
+    user_id = user_of(scope)
+    user = _NOBODY if user_id is None else UUID(int=user_id.int)
+    # A batch takes no parameters, and a UUID needs no quoting.
+    return (
+        f" SET LOCAL app.org_id = '{UUID(int=scope.org_id.int)}'; SET LOCAL app.user_id = '{user}'"
+    )
 
 
 async def _end(driver: asyncpg.Connection) -> None:
@@ -217,7 +239,7 @@ def _create_engine(url: str, role: str, *, pool_size: int) -> AsyncEngine:
     @event.listens_for(engine.sync_engine, "checkout")
     def _check_out(connection: Any, _record: object, _proxy: object) -> None:
         # Of a transaction that had no statement.
-        connection.driver_connection.org_id = None
+        connection.driver_connection.scope = None
         # Like pool_pre_ping, without its round trip: asyncpg notices a server that has gone.
         if connection.driver_connection.is_closed():
             raise exc.DisconnectionError("the server closed the connection")

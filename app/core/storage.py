@@ -88,6 +88,26 @@ class BlobStore:
         else:
             _remove_folders(document / str(version) for version in range(1, before))
 
+    def measure_organization(self, org_id: UUID) -> tuple[int, int]:
+        """Return how many files there are of an organization's documents, and their bytes."""
+        files = list((self._blobs / str(org_id)).glob("*"))
+        return len(files), sum(stat.st_size for file in files if (stat := _find_stat(file)))
+
+    def delete_organization(self, org_id: UUID) -> None:
+        """Remove an organization's files, and what was made of them. None there is fine.
+
+        Raises OSError for what can't be removed.
+        """
+        _remove_folders([self._blobs / str(org_id), self._derived / str(org_id)])
+
+    def has_organization(self, org_id: UUID) -> bool:
+        """Say whether anything on the disk is an organization's."""
+        return any((root / str(org_id)).exists() for root in (self._blobs, self._derived))
+
+    def delete_upload(self, upload_id: UUID) -> None:
+        """Remove what has arrived of a resumable upload. Raises OSError as above."""
+        _remove_folders([self.upload_folder(upload_id)])
+
     def derived_path(self, org_id: UUID, document_id: UUID, version: int, name: str) -> Path:
         """Return where something made of a version lies, if it is there."""
         return self._derived / str(org_id) / str(document_id) / str(version) / name

@@ -32,11 +32,31 @@ _TOMBSTONE = """
         error_message = NULL, lease_token = lease_token + 1, lease_expires_at = NULL,
         sealed_password = NULL, deleted_at = now(), queued_at = now(), updated_at = now()
     WHERE {which}
-    RETURNING org_id, id
+    RETURNING org_id, id, private_to
 """
 _DELETE_ONE = text(_TOMBSTONE.format(which="org_id = :org_id AND id = :id AND deleted_at IS NULL"))
 _DELETE_ONE_EXPIRED = text(
     _TOMBSTONE.format(which="org_id = :org_id AND id = :id AND expires_at <= now()")
+)
+_DELETE_PRIVATE = text(
+    _TOMBSTONE.format(which="org_id = :org_id AND private_to = :user_id AND deleted_at IS NULL")
+)
+_DELETE_ABANDONED = text(
+    _TOMBSTONE.format(
+        which="""(org_id, id) IN (
+            SELECT org_id, id FROM documents d
+            WHERE private_to IS NOT NULL AND deleted_at IS NULL AND NOT EXISTS (
+                SELECT FROM memberships m
+                WHERE m.org_id = d.org_id AND m.user_id = d.private_to)
+            LIMIT :limit FOR UPDATE SKIP LOCKED)"""
+    )
+)
+_DELETE_SOME = text(
+    _TOMBSTONE.format(
+        which="""(org_id, id) IN (
+            SELECT org_id, id FROM documents WHERE org_id = :org_id AND deleted_at IS NULL
+            LIMIT :limit FOR UPDATE)"""
+    )
 )
 _DELETE_EXPIRED = text(
     _TOMBSTONE.format(
@@ -64,12 +84,16 @@ _UNCOUNT_LEXEMES = text("""
 # An answer without a model is nothing but sentences of documents: its words go with them. Who reads
 # it again gets these in one frame, without citations.
 _REDACTED = "This answer quoted a document that was deleted."
+_REDACTED_FOR_OTHERS = "This answer quoted a document that is private to its owner now."
 _REDACT_ANSWERS = text("""
     WITH held AS MATERIALIZED (
         SELECT id FROM messages m
         WHERE org_id = :org_id AND degraded AND EXISTS (
             SELECT FROM citations c
             WHERE c.org_id = m.org_id AND c.message_id = m.id AND c.document_id = :id)
+            AND NOT EXISTS (
+                SELECT FROM conversations v
+                WHERE v.org_id = m.org_id AND v.id = m.conversation_id AND v.user_id = :owner)
         ORDER BY id FOR NO KEY UPDATE),
     redacted AS (
         UPDATE messages m SET content = :redacted, answer_sha256 = :sha256, terms = '',
@@ -131,15 +155,10 @@ async def delete_document(
     A document that was deleted before gives the receipt that there is. Raises NotFound.
     """
     key = {"org_id": org_id, "id": document_id}
-    if (await session.execute(_DELETE_ONE, key)).one_or_none() is None:
+    deleted = (await session.execute(_DELETE_ONE, key)).one_or_none()
+    if deleted is None:
         return await _get_receipt_of(session, org_id, document_id)
-    deletion = Deletion(
-        org_id=org_id,
-        id=new_id(),
-        document_id=document_id,
-        reason=DeletionReason.REQUESTED,
-        requested_by=requested_by,
-    )
+    deletion = Deletion(**_receipt_of(deleted, requested_by=requested_by))
     session.add(deletion)
     await session.flush()
     enqueue(session, JobName.PURGE)
@@ -149,9 +168,10 @@ async def delete_document(
 async def delete_if_expired(session: AsyncSession, document: Document) -> bool:
     """Delete a locked document whose time is up, before the sweep gets to it. False if it isn't."""
     key = {"org_id": document.org_id, "id": document.id}
-    if (await session.execute(_DELETE_ONE_EXPIRED, key)).one_or_none() is None:
+    deleted = (await session.execute(_DELETE_ONE_EXPIRED, key)).one_or_none()
+    if deleted is None:
         return False
-    session.add(Deletion(**_receipt_of(document.org_id, document.id)))
+    session.add(Deletion(**_receipt_of(deleted)))
     await session.flush()
     enqueue(session, JobName.PURGE)
     return True
@@ -164,9 +184,67 @@ async def delete_expired(session: AsyncSession) -> int:
     """
     rows = (await session.execute(_DELETE_EXPIRED, {"limit": _EXPIRED_AT_ONCE})).all()
     if rows:
-        await session.execute(insert(Deletion), [_receipt_of(row.org_id, row.id) for row in rows])
+        await session.execute(insert(Deletion), [_receipt_of(row) for row in rows])
         enqueue(session, JobName.PURGE)
     return len(rows)
+
+
+async def delete_private_documents(
+    session: AsyncSession, org_id: UUID, user_id: UUID, *, requested_by: UUID
+) -> int:
+    """Delete what is private to a user in an organization, for when they leave it.
+
+    Returns how many documents. Needs a transaction of that user, or a system transaction: nobody
+    else sees these documents, nor their receipts.
+    """
+    key = {"org_id": org_id, "user_id": user_id}
+    rows = (await session.execute(_DELETE_PRIVATE, key)).all()
+    if rows:
+        receipts = [_receipt_of(row, requested_by=requested_by) for row in rows]
+        await session.execute(insert(Deletion), receipts)
+        enqueue(session, JobName.PURGE)
+    return len(rows)
+
+
+async def delete_abandoned(session: AsyncSession) -> int:
+    """Delete what is private to users who are no members any more. Returns how many documents.
+
+    They are of uploads that were on their way when their user was removed. Needs a system
+    transaction.
+    """
+    rows = (await session.execute(_DELETE_ABANDONED, {"limit": _EXPIRED_AT_ONCE})).all()
+    if rows:
+        await session.execute(insert(Deletion), [_receipt_of(row) for row in rows])
+        enqueue(session, JobName.PURGE)
+    return len(rows)
+
+
+async def delete_some_documents(
+    session: AsyncSession, org_id: UUID, *, limit: int, requested_by: UUID
+) -> int:
+    """Delete documents of an organization, whoever sees them. Returns how many; 0 at the end.
+
+    Needs a system transaction.
+    """
+    rows = (await session.execute(_DELETE_SOME, {"org_id": org_id, "limit": limit})).all()
+    if rows:
+        receipts = [_receipt_of(row, requested_by=requested_by) for row in rows]
+        await session.execute(insert(Deletion), receipts)
+        enqueue(session, JobName.PURGE)
+    return len(rows)
+
+
+async def redact_answers_of_others(session: AsyncSession, document: Document) -> None:
+    """Take the words of a document that is private now out of others' answers without a model.
+
+    Quotes in citations need no redaction: without the document's name readers don't see them.
+    """
+    await _redact_answers(
+        session,
+        {"org_id": document.org_id, "id": document.id},
+        instead=_REDACTED_FOR_OTHERS,
+        owner=document.private_to,
+    )
 
 
 async def get_deletion(session: AsyncSession, org_id: UUID, deletion_id: UUID) -> Deletion:
@@ -220,14 +298,7 @@ async def _purge(db: Database, storage: BlobStore, taken: Row[Any]) -> None:
             "pages": await _delete_from(session, "pages", key),
             "quotes": await _count(session, _REDACT_QUOTES, key),
         }
-        await session.execute(
-            _REDACT_ANSWERS,
-            {
-                **key,
-                "redacted": _REDACTED,
-                "sha256": hashlib.sha256(_REDACTED.encode()).digest(),
-            },
-        )
+        await _redact_answers(session, key, instead=_REDACTED)
         await _delete_from(session, "ocr_pages", key)
         sizes = [path.stat().st_size for path in storage.iter_versions(taken.org_id, taken.id)]
         await session.execute(
@@ -237,6 +308,16 @@ async def _purge(db: Database, storage: BlobStore, taken: Row[Any]) -> None:
     async with db.system_transaction() as session:
         await session.execute(_DELETE_ROW, key)
         await session.execute(_COMPLETE, key)
+
+
+async def _redact_answers(
+    session: AsyncSession, key: dict[str, UUID], *, instead: str, owner: UUID | None = None
+) -> None:
+    """Replace answers that quote a document, but for those of its owner."""
+    sha256 = hashlib.sha256(instead.encode()).digest()
+    await session.execute(
+        _REDACT_ANSWERS, {**key, "redacted": instead, "sha256": sha256, "owner": owner}
+    )
 
 
 async def _delete_from(session: AsyncSession, table: str, key: dict[str, UUID]) -> int:
@@ -281,10 +362,14 @@ async def _get_receipt_of(session: AsyncSession, org_id: UUID, document_id: UUID
     return deletion
 
 
-def _receipt_of(org_id: UUID, document_id: UUID) -> dict[str, Any]:
+def _receipt_of(deleted: Row[Any], *, requested_by: UUID | None = None) -> dict[str, Any]:
+    """Return the receipt of a deletion that somebody asked for, or else of one by time."""
+    is_requested = requested_by is not None
     return {
-        "org_id": org_id,
+        "org_id": deleted.org_id,
         "id": new_id(),
-        "document_id": document_id,
-        "reason": DeletionReason.EXPIRED,
+        "document_id": deleted.id,
+        "private_to": deleted.private_to,
+        "reason": DeletionReason.REQUESTED if is_requested else DeletionReason.EXPIRED,
+        "requested_by": requested_by,
     }

@@ -15,10 +15,14 @@ from app.core.errors import RateLimited
 from app.core.sse import Frame
 from app.documents.progress import (
     MAX_FOLLOWED,
+    Audience,
     Counts,
+    Deleted,
     Progress,
     Reading,
+    State,
     States,
+    is_active,
     read,
     read_recent,
 )
@@ -57,10 +61,15 @@ class Watch:
         self._is_closed = False
         self._news = asyncio.Event()
 
-    def follow(self, state: Progress | None, *, is_new: bool) -> None:
-        """Take the state of the one document: told when new, and again while it is active."""
+    def follow(self, state: State, *, is_new: bool) -> None:
+        """Take the state of the one document: told when new, and again while it is active.
+
+        One that is private to somebody else now is gone.
+        """
         assert self.document_id is not None  # noqa: S101  # it watches one
-        if is_new or not self.has_begun or (_is_active(state) and self._is_beat_due()):
+        if state.private_to not in (None, self.user_id):
+            state = Deleted(None)
+        if is_new or not self.has_begun or (is_active(state) and self._is_beat_due()):
             self._tell(self.document_id, _frame_of(self.document_id, state))
             self._beat_at = time.monotonic()
         self.has_begun = True
@@ -175,62 +184,82 @@ class ProgressFeed:
         began_at = time.monotonic()
         watches = list(self._all_watches())
         whole = [watch for watch in watches if watch.document_id is None]
+        users = list({watch.user_id for watch in watches})
         async with self._db.system_transaction() as session:
             reading = await read(
                 session,
                 whole_orgs=list({watch.org_id for watch in whole}),
+                users=users,
                 followed={(w.org_id, w.document_id) for w in watches if w.document_id is not None},
-                known_active={key for key, s in self._known.items() if _is_active(s)},
+                known=self._known,
                 back_s=_OVERLAP_S + began_at - self._read_at,
             )
             resumed = {w.org_id for w in whole if w.is_resumed and not w.has_begun}
             missed = await read_recent(
-                session, list(resumed), back_s=_RESUME_BACK_S, limit=MAX_FOLLOWED
+                session, list(resumed), users, back_s=_RESUME_BACK_S, limit=MAX_FOLLOWED
             )
         self._tell(watches, reading, missed)
         self._known, self._read_at = reading.states, began_at
 
     def _tell(self, watches: Iterable[Watch], reading: Reading, missed: States) -> None:
         states, known = reading.states, self._known
-        changed = _frames_by_org(
+        changed = _News(
             {k: s for k, s in states.items() if k not in known or _is_news(known[k], s)}
         )
-        active = _frames_by_org({k: s for k, s in states.items() if _is_active(s)})
-        missed_frames = _frames_by_org(missed)
+        active = _News({k: s for k, s in states.items() if is_active(s)})
+        missed_news = _News(missed)
         for watch in watches:
             org_id, document_id = watch.org_id, watch.document_id
             if document_id is not None:
                 state = states[org_id, document_id]
                 watch.follow(state, is_new=known.get((org_id, document_id)) != state)
                 continue
-            news: Frames = changed[org_id] if watch.has_begun else active[org_id]
+            news = (changed if watch.has_begun else active).told_to(watch)
             if watch.is_resumed and not watch.has_begun:
-                news = {**missed_frames[org_id], **news}
-            watch.follow_all(news, reading.counts.get(org_id, Counts()))
+                news = {**missed_news.told_to(watch), **news}
+            shared = reading.counts.get((org_id, None), Counts())
+            own = reading.counts.get((org_id, watch.user_id), Counts())
+            watch.follow_all(news, shared + own)
 
     def _all_watches(self) -> Iterator[Watch]:
         for watches in self._watches.values():
             yield from watches
 
 
-def _frames_by_org(states: States) -> defaultdict[UUID, dict[UUID, Frame]]:
-    """As they are told to who watches all: made once, for however many these are."""
-    frames: defaultdict[UUID, dict[UUID, Frame]] = defaultdict(dict)
-    for (org_id, document_id), state in states.items():
-        frames[org_id][document_id] = _frame_of(document_id, state and state.among_many())
-    return frames
+class _News:
+    """Frames as they are told to who watches all: made once, for however many these are."""
+
+    def __init__(self, states: States) -> None:
+        self._frames: defaultdict[Audience, dict[UUID, Frame]] = defaultdict(dict)
+        # By organization: whose they are now, and what everybody else is told of them.
+        self._hidden: defaultdict[UUID, list[tuple[UUID | None, UUID]]] = defaultdict(list)
+        for (org_id, document_id), state in states.items():
+            frame = _frame_of(document_id, _among_many(state))
+            self._frames[org_id, state.private_to][document_id] = frame
+            if isinstance(state, Progress) and state.is_hidden:
+                self._hidden[org_id].append((state.private_to, document_id))
+
+    def told_to(self, watch: Watch) -> Frames:
+        """Return what is shared, what is the watcher's own, and what is there no more for them."""
+        hidden = {
+            document_id: _frame_of(document_id, Deleted(None))
+            for owner, document_id in self._hidden[watch.org_id]
+            if owner != watch.user_id
+        }
+        shared = self._frames[watch.org_id, None]
+        return {**shared, **self._frames[watch.org_id, watch.user_id], **hidden}
 
 
-def _is_active(state: Progress | None) -> bool:
-    return state is not None and state.is_active
+def _among_many(state: State) -> State:
+    return state.among_many() if isinstance(state, Progress) else state
 
 
-def _is_news(known: Progress | None, state: Progress | None) -> bool:
+def _is_news(known: State, state: State) -> bool:
     """Say whether who watches all documents is to be told."""
-    return (known and known.among_many()) != (state and state.among_many())
+    return _among_many(known) != _among_many(state)
 
 
-def _frame_of(document_id: UUID, state: Progress | None) -> Frame:
-    if state is None:
+def _frame_of(document_id: UUID, state: State) -> Frame:
+    if isinstance(state, Deleted):
         return {"type": "deleted", "document_id": str(document_id)}
     return state.to_frame()

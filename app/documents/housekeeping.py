@@ -6,12 +6,13 @@ Any number of them may run side by side: each step takes what no other is at.
 import time
 from dataclasses import dataclass, field
 
-from app.accounts import sign_ins
+from app.accounts import invitations, sign_ins
 from app.core.db import Database
 from app.core.periodic import run_periodically
 from app.core.storage import BlobStore
 from app.documents.cleanup import remove_expired, remove_orphans
-from app.documents.deletion import delete_expired
+from app.documents.deletion import delete_abandoned, delete_expired
+from app.webhooks import deliveries
 
 EXPIRY_INTERVAL_S = 5.0
 _CLEANUP_INTERVAL_S = 600.0
@@ -35,5 +36,9 @@ class Housekeeper:
             self._clean_at = time.monotonic() + _CLEANUP_INTERVAL_S
             async with self.db.system_transaction() as session:
                 await sign_ins.delete_expired(session)
+                await invitations.delete_expired(session)
+            async with self.db.system_transaction() as session:
+                await delete_abandoned(session)
+                await deliveries.delete_old(session)
             await remove_expired(self.db, self.storage)
             await remove_orphans(self.db, self.storage)

@@ -23,18 +23,17 @@ from app.core.errors import (
 from app.core.jobs import JobName, enqueue
 from app.core.storage import BlobStore
 from app.documents.deletion import delete_if_expired
+from app.documents.quotas import QuotaOf, check_quota
 from app.documents.receiving import disk_errors
 from app.ingestion.media_types import SUPPORTED_NAMES, find_media_type
 from app.models.document_metadata import Value
-from app.models.documents import Document, DocumentStatus, OcrPage
+from app.models.documents import Document, DocumentStatus, OcrPage, Visibility
 
 _BACKLOG_RETRY_AFTER_S = 30.0
 # So far below the cap nobody has to wait for another's commit to know that there is room.
 _CLOSE_TO_CAP = 64
-_COUNT_QUEUED = text("""
-    SELECT count(*) FROM (
-        SELECT FROM documents WHERE org_id = :org_id AND status = 'queued' LIMIT :cap + 1) q
-""")
+# Also those that the caller does not see.
+_COUNT_QUEUED = text("SELECT count_queued_documents(:org_id, :cap + 1)")
 _TAKE_TURN = text("SELECT pg_advisory_xact_lock(hashtextextended(:topic, 0))")
 
 
@@ -43,6 +42,7 @@ class IncomingFile:
     """A file at `path`: whole, synced to the disk, and of a type that can be read.
 
     Expiry, tags and metadata are None where nothing was said: a known document keeps its own.
+    Without `visibility` a new document is shared.
     """
 
     path: Path
@@ -54,11 +54,12 @@ class IncomingFile:
     expires_at: datetime | None = None
     tags: list[str] | None = None
     metadata: dict[str, Value] | None = field(default=None, repr=False)
+    visibility: Visibility | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class UploadResult:
-    """`is_new` is False when the organization had these bytes already."""
+    """`is_new` is False when these bytes were there already."""
 
     document: Document
     is_new: bool
@@ -75,22 +76,47 @@ class Intake:
 
     storage: BlobStore
     max_queued: int
+    quota_of: QuotaOf | None = None
 
     async def check_queue(self, session: AsyncSession, org_id: UUID) -> None:
         """Raises RateLimited when no further document may wait. For before a body is read."""
         if await self._count_queued(session, org_id) >= self.max_queued:
             raise _backlog()
 
+    async def check_room(
+        self, session: AsyncSession, org_id: UUID, *, documents: int = 1, size_bytes: int = 0
+    ) -> None:
+        """Raises PermissionDenied (`quota_exceeded`). For before a body is read."""
+        if self.quota_of is not None:
+            quota = await self.quota_of(org_id)
+            await check_quota(session, org_id, quota, documents=documents, size_bytes=size_bytes)
+
+    async def _check_quota(self, session: AsyncSession, org_id: UUID) -> None:
+        """Raises PermissionDenied when this transaction's own document is too much."""
+        if self.quota_of is None:
+            return
+        quota = await self.quota_of(org_id)
+        if quota.documents is None and quota.storage_bytes is None:
+            return
+        # Those who store at the same time are counted too.
+        await take_turn(session, f"quota {org_id}")
+        await check_quota(session, org_id, quota)
+
     async def add(
         self, session: AsyncSession, principal: Principal, file: IncomingFile, *, document_id: UUID
     ) -> UploadResult:
-        """Make a document of it, unless the organization has one with these bytes.
+        """Make a document of it, unless there is one with these bytes.
 
-        That one gets a new expiry, new tags and new metadata where they came, a lost file back,
-        and its turn again if it had failed. Raises RateLimited or StorageFull.
+        One that is shared, for a shared file; for a private one, a private one of the caller: so
+        nobody learns what others keep for themselves. That one gets a new expiry, new tags and new
+        metadata where they came, a lost file back, and its turn again if it had failed. Raises
+        RateLimited, PermissionDenied (`quota_exceeded`) or StorageFull.
         """
+        is_private = file.visibility == Visibility.PRIVATE
+        private_to = principal.user_id if is_private else None
         values = {
             "org_id": principal.org_id,
+            "private_to": private_to,
             "id": document_id,
             "uploaded_by": principal.user_id,
             "filename": file.filename,
@@ -107,13 +133,14 @@ class Intake:
         # has expired makes room now.
         while (document := await _insert_unless_known(session, values)) is None:
             known = await session.scalar(
-                _visible(principal.org_id).where(Document.sha256 == file.sha256).with_for_update()
+                select_twin(principal.org_id, file.sha256, private_to).with_for_update()
             )
             if known is not None and await delete_if_expired(session, known):
                 continue
             if known is not None:
                 await self._use_again(session, known, file)
                 return UploadResult(known, is_new=False)
+        await self._check_quota(session, principal.org_id)
         await self._check_cap(session, principal.org_id)
         with disk_errors():
             self.storage.commit(file.path, principal.org_id, document_id)
@@ -126,17 +153,23 @@ class Intake:
         """Make it the next version of a document; readers see the old one until it is ready.
 
         The bytes that the document has already change nothing, except that a failed one is tried
-        again. Raises NotFound, Conflict for another document's bytes, RateLimited or StorageFull.
+        again. Raises NotFound, Conflict for another document's bytes, UnprocessableRequest for
+        another visibility than it has, RateLimited or StorageFull.
         """
         document = await session.scalar(
             _visible(principal.org_id).where(Document.id == document_id).with_for_update()
         )
         if document is None or await delete_if_expired(session, document):
             raise NotFound("There is no such document.")
+        if file.visibility not in (None, document.visibility):
+            raise UnprocessableRequest(
+                f"The document is {document.visibility}; another version does not change that.",
+                param="visibility",
+            )
         if document.sha256 == file.sha256:
             await self._use_again(session, document, file)
             return UploadResult(document, is_new=False)
-        await self._refuse_twin(session, principal.org_id, file.sha256)
+        await refuse_twin(session, principal.org_id, file.sha256, document.private_to)
         _begin_version(document, file)
         try:
             await _queue(session, document)
@@ -149,6 +182,7 @@ class Intake:
                 OcrPage.org_id == document.org_id, OcrPage.document_id == document.id
             )
         )
+        await self._check_quota(session, principal.org_id)
         await self._check_cap(session, principal.org_id)
         with disk_errors():
             # What a failed attempt may have left in this version's place is replaced.
@@ -169,13 +203,6 @@ class Intake:
         with disk_errors():
             if not self.storage.path(document.org_id, document.id, document.version).is_file():
                 self.storage.commit(file.path, document.org_id, document.id, document.version)
-
-    async def _refuse_twin(self, session: AsyncSession, org_id: UUID, sha256: bytes) -> None:
-        twin = await session.scalar(_visible(org_id).where(Document.sha256 == sha256))
-        if twin is not None:
-            raise Conflict(
-                f"These bytes are the document {twin.id} already.", code="duplicate_content"
-            )
 
     async def _check_cap(self, session: AsyncSession, org_id: UUID) -> None:
         """Raises RateLimited when this transaction's own document is one too many to wait."""
@@ -257,11 +284,28 @@ async def _insert_unless_known(
         insert(Document)
         .values(values)
         .on_conflict_do_nothing(
-            index_elements=["org_id", "sha256"], index_where=Document.deleted_at.is_(None)
+            index_elements=["org_id", "sha256", "private_to"],
+            index_where=Document.deleted_at.is_(None),
         )
         .returning(Document)
     )
     return await session.scalar(statement)
+
+
+def select_twin(org_id: UUID, sha256: bytes, private_to: UUID | None) -> Select[Document]:
+    """The one document with these bytes among the shared ones, or those private to a user."""
+    return _visible(org_id).where(
+        Document.sha256 == sha256, Document.private_to.is_not_distinct_from(private_to)
+    )
+
+
+async def refuse_twin(
+    session: AsyncSession, org_id: UUID, sha256: bytes, private_to: UUID | None
+) -> None:
+    """Raise Conflict (`duplicate_content`) when there is a document with these bytes."""
+    twin = await session.scalar(select_twin(org_id, sha256, private_to))
+    if twin is not None:
+        raise Conflict(f"These bytes are the document {twin.id} already.", code="duplicate_content")
 
 
 def _visible(org_id: UUID) -> Select[Document]:

@@ -11,13 +11,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.errors import NotFound
 from app.documents.sorting import SortCursor, Sorting
 from app.models.document_metadata import Value
-from app.models.documents import Document, DocumentStatus
+from app.models.documents import Document, DocumentStatus, Visibility
 
 # Numbered in one pass. Joined to the documents it was, before an ANALYZE, a pass for each of them.
+# A shared one has the same place for everybody, whoever has private ones before it.
 _QUEUE_POSITIONS = text("""
     SELECT id, position FROM (
-        SELECT id, row_number() OVER (ORDER BY queued_at, id) AS position
-        FROM documents WHERE org_id = :org_id AND status = 'queued') AS queue
+        SELECT id, CASE WHEN private_to IS NULL
+            THEN count(*) FILTER (WHERE private_to IS NULL) OVER queue
+            ELSE count(*) OVER queue END AS position
+        FROM documents WHERE org_id = :org_id AND status = 'queued'
+        WINDOW queue AS (ORDER BY queued_at, id)) AS placed
     WHERE id = ANY(:ids)
 """)
 _TAGS = text("""
@@ -30,7 +34,7 @@ _TAGS = text("""
 
 @dataclass(frozen=True, slots=True)
 class DocumentView:
-    """A document and its place among the queued ones of its organization.
+    """A document and its place among the queued ones that everybody sees, or its owner.
 
     1 is next; None unless it is queued.
     """
@@ -41,12 +45,13 @@ class DocumentView:
 
 @dataclass(frozen=True, slots=True)
 class DocumentFilter:
-    """Which documents: of one of `statuses` unless empty, with `name` in the file name, and with
-    all of `tags`."""
+    """Which documents: of one of `statuses` unless empty, with `name` in the file name, with all of
+    `tags`, and of a visibility."""
 
     statuses: Sequence[DocumentStatus] = ()
     name: str | None = None
     tags: Sequence[str] = ()
+    visibility: Visibility | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +175,9 @@ def _conditions(which: DocumentFilter) -> Iterator[ColumnElement[bool]]:
         yield Document.filename.icontains(_composed(which.name), autoescape=True)
     if which.tags:
         yield Document.tags.contains(list(which.tags))
+    if which.visibility is not None:
+        is_shared = Document.private_to.is_(None)
+        yield is_shared if which.visibility == Visibility.SHARED else ~is_shared
 
 
 def _composed(words: str) -> str:

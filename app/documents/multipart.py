@@ -41,8 +41,9 @@ class FilePart:
 class _FormParser:
     """Feeds the part named `file` into a FilePart, and gathers the options. Ignores the rest."""
 
-    def __init__(self, boundary: bytes, file: FilePart) -> None:
+    def __init__(self, boundary: bytes, file: FilePart, names: frozenset[str]) -> None:
         self._file = file
+        self._names = names
         self._options: dict[str, list[bytearray]] = {}
         self._in_file = False
         self._option: str | None = None
@@ -92,7 +93,7 @@ class _FormParser:
         _, options = parse_options_header(self._disposition)
         name = options.get(b"name", b"").decode("latin-1")
         self._in_file = name == "file"
-        self._option = name if name in OPTION_NAMES else None
+        self._option = name if name in self._names else None
         if self._in_file:
             self._begin_file(options.get(b"filename"))
         if self._option is not None:
@@ -126,17 +127,21 @@ class _FormParser:
 
 
 async def read_form(
-    body: AsyncIterator[bytes], boundary: bytes, file: FilePart
+    body: AsyncIterator[bytes],
+    boundary: bytes,
+    file: FilePart,
+    *,
+    further: frozenset[str] = frozenset(),
 ) -> dict[str, list[str]]:
     """Read a body to its end: the file into `file`, and return the options as they were sent.
 
-    Each option has a text for each of its fields.
+    Each option has a text for each of its fields; so has a `further` field, by its name.
 
     Raises InvalidRequest, UnprocessableRequest, PayloadTooLarge, or what `body` raises.
     """
     total_bytes = 0
     try:
-        form = _FormParser(boundary, file)
+        form = _FormParser(boundary, file, OPTION_NAMES | further)
         async for piece in body:
             total_bytes += len(piece)
             if total_bytes > file.limit_bytes + ENVELOPE_BYTES:

@@ -9,9 +9,10 @@ from typing import Any, NoReturn
 from app.core.errors import UnprocessableRequest
 from app.core.text import storable
 from app.models.document_metadata import Value, check_metadata, check_tags
+from app.models.documents import Visibility
 
 REPEATABLE_OPTIONS = frozenset({"tags"})
-OPTION_NAMES = frozenset({"password", "expires_at", "metadata"}) | REPEATABLE_OPTIONS
+OPTION_NAMES = frozenset({"password", "expires_at", "metadata", "visibility"}) | REPEATABLE_OPTIONS
 MAX_PASSWORD_CHARS = 1024
 
 
@@ -20,12 +21,14 @@ class UploadOptions:
     """`password` opens an encrypted file; at `expires_at` the document is deleted.
 
     `tags` and `metadata` are None when nothing was said of them: a known document keeps its own.
+    Without `visibility` a new document is shared.
     """
 
     password: str | None = field(default=None, repr=False)
     expires_at: datetime | None = None
     tags: list[str] | None = None
     metadata: dict[str, Value] | None = None
+    visibility: Visibility | None = None
 
 
 def parse_options(texts: Mapping[str, list[str]]) -> UploadOptions:
@@ -39,6 +42,7 @@ def parse_options(texts: Mapping[str, list[str]]) -> UploadOptions:
         expires_at=_parse_expiry(given["expires_at"][0]) if "expires_at" in given else None,
         tags=_parse_tags(given["tags"]) if "tags" in given else None,
         metadata=_parse_metadata(given["metadata"][0]) if "metadata" in given else None,
+        visibility=_parse_visibility(given["visibility"][0]) if "visibility" in given else None,
     )
 
 
@@ -89,6 +93,15 @@ def _parse_metadata(text: str) -> dict[str, Value]:
         return check_metadata(_load_json(text, "metadata", "a JSON object"))
     except ValueError as error:
         raise _refused("metadata", error) from error
+
+
+def _parse_visibility(text: str) -> Visibility:
+    try:
+        return Visibility(text)
+    except ValueError as error:
+        raise UnprocessableRequest(
+            f"visibility is one of {', '.join(Visibility)}.", param="visibility"
+        ) from error
 
 
 def _load_json(text: str, name: str, kind: str) -> Any:

@@ -41,6 +41,7 @@ from app.documents.receiving import (
     iter_in_time,
     too_large,
 )
+from app.models.documents import Visibility
 from app.models.uploads import Upload
 
 # After the last request about it.
@@ -101,10 +102,12 @@ class ResumableUploads:
             document_expires_at=options.expires_at,
             document_tags=options.tags,
             document_metadata=options.metadata,
+            document_is_private=options.visibility == Visibility.PRIVATE,
             expires_at=datetime.now(UTC) + LIFETIME,
         )
         async with self.db.transaction(principal) as session:
             await self.intake.check_queue(session, principal.org_id)
+            await self.intake.check_room(session, principal.org_id, size_bytes=size_bytes)
             await take_turn(session, f"uploads {principal.org_id}")
             await _check_count(session, principal.org_id)
             # Before the row: what has a row has a folder.
@@ -210,6 +213,7 @@ class ResumableUploads:
                 expires_at=upload.document_expires_at,
                 tags=upload.document_tags,
                 metadata=upload.document_metadata,
+                visibility=Visibility.PRIVATE if upload.document_is_private else Visibility.SHARED,
             )
 
     async def _remove(self, principal: Principal, upload: Upload) -> None:

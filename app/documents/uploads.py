@@ -4,9 +4,9 @@ import asyncio
 import hmac
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from app.core.errors import StorageFull
@@ -30,10 +30,14 @@ _DIGEST_CONTEXT = b"footnote upload\0"
 
 @dataclass(frozen=True, slots=True)
 class ReceivedForm:
-    """`digest` is equal for equal forms: file, name and options. Nobody else can compute it."""
+    """`digest` is equal for equal forms: file, name and options. Nobody else can compute it.
+
+    `further` has the texts of the fields besides.
+    """
 
     file: IncomingFile
     digest: bytes
+    further: Mapping[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +52,17 @@ class Uploader:
 
     @asynccontextmanager
     async def receive(
-        self, body: AsyncIterator[bytes], *, content_type: str, content_length: int | None
+        self,
+        body: AsyncIterator[bytes],
+        *,
+        content_type: str,
+        content_length: int | None,
+        further: frozenset[str] = frozenset(),
     ) -> AsyncIterator[ReceivedForm]:
         """Bring one file to the disk, for as long as the block lasts or until it is moved away.
 
-        Reads at most `limit_bytes` and the envelope. Raises PayloadTooLarge, UnsupportedMediaType,
+        Of the form's other fields only options and those named by `further` are read. Reads at most
+        `limit_bytes` and the envelope. Raises PayloadTooLarge, UnsupportedMediaType,
         UnprocessableRequest, InvalidRequest, RequestTimeout or StorageFull.
         """
         boundary = boundary_of(content_type)
@@ -63,23 +73,26 @@ class Uploader:
         path = self.storage.incoming_path(new_id())
         try:
             with disk_errors():
-                part, options = await self._write(path, body, boundary)
+                part, texts = await self._write(path, body, boundary, further)
+                said = {name: texts.pop(name) for name in further & texts.keys()}
+                options = parse_options(texts)
                 media_type = await read_media_type(path, part.filename or "")
-            yield self._describe(path, part, media_type, options)
+            form = self._describe(path, part, media_type, options)
+            yield replace(form, further=said)
         finally:
             path.unlink(missing_ok=True)
 
     async def _write(
-        self, path: Path, body: AsyncIterator[bytes], boundary: bytes
-    ) -> tuple[FilePart, UploadOptions]:
+        self, path: Path, body: AsyncIterator[bytes], boundary: bytes, further: frozenset[str]
+    ) -> tuple[FilePart, dict[str, list[str]]]:
         """Bring the file to the disk, durably. Raises OSError when the disk does not take it."""
         with path.open("xb") as target:
             part = FilePart(target, self.limit_bytes)
-            texts = await read_form(iter_in_time(body, self.patience), boundary, part)
-            options = parse_options(texts)
+            body = iter_in_time(body, self.patience)
+            texts = await read_form(body, boundary, part, further=further)
             target.flush()
             await asyncio.to_thread(os.fsync, target.fileno())
-        return part, options
+        return part, texts
 
     def _describe(
         self, path: Path, part: FilePart, media_type: str, options: UploadOptions
@@ -89,6 +102,8 @@ class Uploader:
         said: list[object] = [part.filename, password, expires_at and expires_at.isoformat()]
         if options.tags is not None or options.metadata is not None:
             said += [options.tags, options.metadata]
+        if options.visibility is not None:
+            said.append({"visibility": options.visibility})
         message = _DIGEST_CONTEXT + sha256 + json.dumps(said, sort_keys=True).encode()
         file = IncomingFile(
             path=path,
@@ -100,5 +115,6 @@ class Uploader:
             expires_at=expires_at,
             tags=options.tags,
             metadata=options.metadata,
+            visibility=options.visibility,
         )
         return ReceivedForm(file, hmac.digest(self.secret, message, "sha256"))

@@ -6,6 +6,7 @@ from enum import StrEnum
 from app.models.spans import Span
 
 MAX_LABEL_CHARACTERS = 40
+OCR_FAILED = "Text recognition failed on this page."
 
 
 class TextSource(StrEnum):

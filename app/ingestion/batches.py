@@ -6,7 +6,7 @@ from dataclasses import replace
 from itertools import islice
 
 from app.core.metrics import INGESTION_STAGE_SECONDS
-from app.ingestion.base import Page, TextSource
+from app.ingestion.base import OCR_FAILED, Page, TextSource
 from app.ingestion.checkpoints import Batch
 from app.ingestion.chunking import MAX_CHUNK_TOKENS, chunk_pages
 from app.ingestion.embedding import PREFIX_TOKENS
@@ -15,7 +15,6 @@ from app.ingestion.outcomes import IngestErrorCode
 from app.ingestion.parsers.base import DocumentUnreadable, has_letters
 from app.ingestion.recognition import NO_OCR_WARNING
 from app.ingestion.sandbox import SandboxedDocument
-from app.ingestion.tesseract import FAILED_WARNING
 from app.llm.base import EmbeddingProvider
 from app.models.documents import IngestionStage
 
@@ -30,7 +29,7 @@ class NoText(DocumentUnreadable):
 
     def __init__(self, pages: list[Page]) -> None:
         warnings = [warning for page in pages for warning in page.warnings]
-        if any(w == FAILED_WARNING or w.startswith(TOO_SLOW) for w in warnings):
+        if any(w == OCR_FAILED or w.startswith(TOO_SLOW) for w in warnings):
             detail = "Recognizing the text in its pictures did not come to an end."
             super().__init__(IngestErrorCode.TIMED_OUT, detail=detail)
         else:

@@ -11,7 +11,7 @@ from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.db import Database
-from app.core.errors import ProviderError
+from app.core.errors import BudgetExceeded, ProviderError, RateLimited
 from app.ingestion.checkpoints import CheckpointStale
 from app.ingestion.lease import Lease, hold
 from app.ingestion.rollout import Rollout, adopt_space, find_rollout, hold_space
@@ -25,6 +25,7 @@ from app.ingestion.vectors import (
 from app.llm.base import EmbeddingProvider, FloatMatrix
 from app.llm.embedder import Embedder
 from app.llm.embedders import Embedders
+from app.llm.metering import UNMETERED, CallMeter
 
 log = structlog.get_logger(__name__)
 
@@ -61,7 +62,7 @@ class KeptSpaces:
                 return space.id
         return None
 
-    async def complete(self, lease: Lease, *, title: str) -> None:
+    async def complete(self, lease: Lease, *, title: str, meter: CallMeter = UNMETERED) -> None:
         """Add the vectors that the generation in the making lacks in the kept spaces.
 
         Raises LeaseLost, and ProviderError for the live space. Another model that is away holds up
@@ -71,16 +72,16 @@ class KeptSpaces:
         rollout = await self._find_rollout()
         if rollout is None:
             raise CheckpointStale
-        await self._complete_in(lease, rollout.live, title=title, is_live=True)
+        await self._complete_in(lease, rollout.live, meter, title=title, is_live=True)
         if rollout.beside is None or not rollout.is_beside_filled:
             return
         try:
-            await self._complete_in(lease, rollout.beside, title=title, is_live=False)
-        except ProviderError as error:
+            await self._complete_in(lease, rollout.beside, meter, title=title, is_live=False)
+        except (ProviderError, BudgetExceeded, RateLimited) as error:
             log.warning("vectors_left_to_filler", space_id=rollout.beside.id, code=error.code)
 
     async def _complete_in(
-        self, lease: Lease, space: KeptSpace, *, title: str, is_live: bool
+        self, lease: Lease, space: KeptSpace, meter: CallMeter, *, title: str, is_live: bool
     ) -> None:
         """Stops early when the space is kept no longer."""
         is_kept = True
@@ -90,7 +91,8 @@ class KeptSpaces:
             if not missing:
                 return
             get = self.embedders.get if is_live else self.embedders.get_filler
-            vectors = await embed_missing(missing, space, get(space.provider, space.model))
+            embedder = get(space.provider, space.model)
+            vectors = await embed_missing(missing, space, embedder, meter)
             async with self.db.transaction(lease) as session:
                 await hold(session, lease)
                 is_kept = await hold_space(session, space.id)

@@ -50,7 +50,7 @@ _CLAIM = text(f"""
         WHERE d.status = 'queued' AND coalesce(p.running, 0) < :per_org
         ORDER BY coalesce(p.running, 0), o.ingested_at NULLS FIRST, d.queued_at, d.id
         LIMIT 1 FOR UPDATE OF d SKIP LOCKED)
-    RETURNING org_id, id, filename, media_type, version, lease_token, generation,
+    RETURNING org_id, id, uploaded_by, filename, media_type, version, lease_token, generation,
         checkpoint_chunks, checkpoint_digest, sealed_password
 """)  # noqa: S608  # a constant
 _TAKE_TURN = text("UPDATE organizations SET ingested_at = clock_timestamp() WHERE id = :org_id")
@@ -117,7 +117,10 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """One claimed document. Readers see `generation` while this works on the next."""
+    """One claimed document. Readers see `generation` while this works on the next.
+
+    Who works on it acts for `user_id`, who uploaded it: nobody else could have made it private.
+    """
 
     org_id: UUID
     document_id: UUID
@@ -128,6 +131,7 @@ class Lease:
     version: int = 1
     checkpoint: Checkpoint = Checkpoint()
     sealed_password: bytes | None = None
+    user_id: UUID | None = None
 
     @property
     def key(self) -> dict[str, object]:
@@ -155,6 +159,7 @@ async def claim_next(session: AsyncSession, *, per_org: int) -> Lease | None:
         row.version,
         Checkpoint(row.checkpoint_chunks, row.checkpoint_digest),
         row.sealed_password,
+        row.uploaded_by,
     )
 
 

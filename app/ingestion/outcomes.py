@@ -18,6 +18,7 @@ class IngestErrorCode(StrEnum):
     EMBEDDING_UNAUTHORIZED = "embedding_unauthorized"
     EMBEDDING_QUOTA = "embedding_quota"
     EMBEDDING_INVALID = "embedding_invalid"
+    BUDGET_EXCEEDED = "budget_exceeded"
     POISON_DOCUMENT = "poison_document"
     TIMED_OUT = "timed_out"
     CANCELLED = "cancelled"
@@ -70,6 +71,10 @@ OUTCOMES: dict[IngestErrorCode, Outcome] = {
     ),
     IngestErrorCode.EMBEDDING_INVALID: Outcome(
         False, "The embedding model gave unusable vectors: ask the operator to check its settings."
+    ),
+    IngestErrorCode.BUDGET_EXCEEDED: Outcome(
+        False,
+        "The monthly budget is spent: ask an admin of the organization for more, then try again.",
     ),
     IngestErrorCode.POISON_DOCUMENT: Outcome(
         False, "Reading this document failed again and again: save it anew and upload that copy."

@@ -9,11 +9,19 @@ import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass, replace
+from uuid import UUID
 
 import structlog
 
 from app.core.db import Database
-from app.core.errors import ProviderError, ProviderErrorKind
+from app.core.errors import (
+    AppError,
+    BudgetExceeded,
+    ProviderError,
+    ProviderErrorKind,
+    RateLimited,
+    Unavailable,
+)
 from app.core.jobs import JobName, enqueue
 from app.core.metrics import INGESTION_OUTCOMES, INGESTION_STAGE_SECONDS
 from app.core.sealing import Sealer
@@ -40,7 +48,9 @@ from app.ingestion.rollout import hold_space
 from app.ingestion.sandbox import ParserLost, SandboxedDocument, start_sandboxed
 from app.llm.base import EmbeddingProvider, FloatMatrix
 from app.llm.embedder import Embedder
+from app.llm.metering import UNMETERED, CallMeter
 from app.models.documents import IngestionStage
+from app.usage.metering import Ledger
 
 log = structlog.get_logger(__name__)
 
@@ -76,6 +86,20 @@ class Ingester:
     has_ocr: bool = False
     per_org: int = 2
     slice_s: float = SLICE_S
+    ledger: Ledger | None = None
+
+    def meter(self, lease: Lease) -> CallMeter:
+        """Return what measures the calls for a document, at the cost of who uploaded it."""
+        if self.ledger is None or lease.user_id is None:
+            return UNMETERED
+        return self.ledger.meter(_Uploader(lease.org_id, lease.user_id), in_background=True)
+
+
+@dataclass(frozen=True, slots=True)
+class _Uploader:
+    org_id: UUID
+    user_id: UUID
+    key_id: None = None
 
 
 async def ingest_next(ingester: Ingester) -> bool:
@@ -120,8 +144,8 @@ async def _ingest_or_fail(ingester: Ingester, lease: Lease) -> str:
     except DocumentUnreadable as error:
         pages = error.pages if isinstance(error, NoText) else []
         return await _fail(db, lease, error.error_code, error.message, pages=pages)
-    except ProviderError as error:
-        code = _CODES.get(error.kind, IngestErrorCode.EMBEDDING_UNAVAILABLE)
+    except (ProviderError, BudgetExceeded, RateLimited, Unavailable) as error:
+        code = _code_of(error)
         return await _fail(db, lease, code, remedy_of(code))
     except (OcrNeeded, _GiveWay) as reason:
         return await _set_aside(db, lease, reason)
@@ -131,6 +155,13 @@ async def _ingest_or_fail(ingester: Ingester, lease: Lease) -> str:
     # Readers have the new version now; nobody needs the files of those before.
     ingester.storage.delete(lease.org_id, lease.document_id, before=lease.version)
     return "ready"
+
+
+def _code_of(error: AppError) -> IngestErrorCode:
+    if isinstance(error, BudgetExceeded):
+        return IngestErrorCode.BUDGET_EXCEEDED
+    kind = error.kind if isinstance(error, ProviderError) else ProviderErrorKind.OVERLOADED
+    return _CODES.get(kind, IngestErrorCode.EMBEDDING_UNAVAILABLE)
 
 
 async def _ingest(ingester: Ingester, lease: Lease) -> None:
@@ -176,7 +207,7 @@ async def _publish(
     """
     if ingester.kept:
         with _timed(IngestionStage.EMBEDDING):
-            await ingester.kept.complete(lease, title=title)
+            await ingester.kept.complete(lease, title=title, meter=ingester.meter(lease))
     with _timed(IngestionStage.INDEXING):
         async with ingester.db.transaction(lease) as session:
             await hold(session, lease)
@@ -208,7 +239,8 @@ class _BatchWriter:
             await _enter(self._ingester, self._lease, IngestionStage.EMBEDDING)
         with _timed(IngestionStage.EMBEDDING):
             vectors = await self._ingester.embedder.embed_documents(
-                [embedding_text(chunk, title=self._title) for chunk in chunks]
+                [embedding_text(chunk, title=self._title) for chunk in chunks],
+                self._ingester.meter(self._lease),
             )
         if self._space_id is None:
             self._space_id = await self._find_space(vectors)

@@ -18,11 +18,10 @@ from app.core.db import Database
 from app.core.jobs import JobName, enqueue
 from app.core.sealing import Sealer
 from app.core.storage import BlobStore
-from app.ingestion.base import Heading, Page
+from app.ingestion.base import OCR_FAILED, Heading, Page
 from app.ingestion.lease import MAX_ATTEMPTS, Lease, hold
 from app.ingestion.ocr import OcrEngine, OcrPage
 from app.ingestion.sandbox import ParserLost
-from app.ingestion.tesseract import FAILED_WARNING
 
 log = structlog.get_logger(__name__)
 
@@ -78,7 +77,7 @@ _CLAIM = text(f"""
     WHERE (p.org_id, p.document_id, p.version, p.number)
         = (r.org_id, r.document_id, r.version, r.number)
     RETURNING p.org_id, p.document_id, p.version, p.number, p.lease_token, d.media_type,
-        d.sealed_password
+        d.sealed_password, d.uploaded_by
 """)  # noqa: S608  # constants
 _TAKE_TURN = text("UPDATE organizations SET recognized_at = clock_timestamp() WHERE id = :org_id")
 _HOLD_DOCUMENT = text("""
@@ -151,9 +150,13 @@ class Recognizer:
 
 @dataclass(frozen=True, slots=True)
 class _Range:
-    """Claimed pages of one document: number -> lease token, in order. Scopes a transaction."""
+    """Claimed pages of one document: number -> lease token, in order. Scopes a transaction.
+
+    `user_id` is who uploaded it, as in a `Lease`.
+    """
 
     org_id: UUID
+    user_id: UUID
     document_id: UUID
     version: int
     media_type: str
@@ -227,9 +230,9 @@ async def keep_going(session: AsyncSession) -> None:
 
     Needs a system transaction.
     """
-    deadly = {"max_attempts": MAX_ATTEMPTS, "warning": FAILED_WARNING}
+    deadly = {"max_attempts": MAX_ATTEMPTS, "warning": OCR_FAILED}
     await session.execute(_GIVE_UP_DEADLY, deadly)
-    await session.execute(_GIVE_UP_OLD, {"age_s": _UNREAD_S, "warning": FAILED_WARNING})
+    await session.execute(_GIVE_UP_OLD, {"age_s": _UNREAD_S, "warning": OCR_FAILED})
     if (await session.execute(_REQUEUE_ANY)).all():
         enqueue(session, JobName.INGEST)
     if await session.scalar(_PAGES_WAIT):
@@ -271,6 +274,7 @@ def _to_range(rows: Sequence[Row[Any]]) -> _Range | None:
     first = rows[0]
     return _Range(
         first.org_id,
+        first.uploaded_by,
         first.document_id,
         first.version,
         first.media_type,

@@ -29,6 +29,9 @@ _QUEUE = text("""
         bool_or(status = 'queued' AND queued_at < now() - interval '2 seconds') AS wants_ingest,
         coalesce(bool_or(status = 'deleting' AND queued_at < now() - interval '5 seconds'), false)
             OR EXISTS (SELECT FROM deletions WHERE completed_at < now() - interval '5 seconds'
+                       AND verified_at IS NULL)
+            OR EXISTS (SELECT FROM organization_deletions
+                       WHERE attempted_at < now() - interval '5 seconds'
                        AND verified_at IS NULL) AS wants_purge
     FROM documents WHERE status IN ('queued', 'deleting')
 """)

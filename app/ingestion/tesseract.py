@@ -12,14 +12,12 @@ from pathlib import Path
 from PIL import Image, ImageDraw
 
 from app.core.process import die_with_parent
-from app.ingestion.base import Page, TextSource
+from app.ingestion.base import OCR_FAILED, Page, TextSource
 from app.ingestion.cleaning import clean_extracted
 from app.ingestion.headings import find_plain_headings
 from app.ingestion.ocr_words import Word, add_missed, join_words, mean_confidence, parse_words
 from app.ingestion.parsers.base import ParsedDocument
 from app.ingestion.rendering import render_page
-
-FAILED_WARNING = "Text recognition failed on this page."
 
 _ORIENTATION_PACK = "osd"
 # What Tesseract is to do: say which way is up; find columns and paragraphs; find all words.
@@ -112,7 +110,7 @@ def open_scan(
         headings = tuple(find_plain_headings(text))
         page = Page(1, text, headings=headings, source=TextSource.OCR)
     except subprocess.CalledProcessError:
-        page = Page(1, "", source=TextSource.OCR, warnings=(FAILED_WARNING,))
+        page = Page(1, "", source=TextSource.OCR, warnings=(OCR_FAILED,))
     yield ParsedDocument(title=None, page_count=1, pages=lambda: iter([page]))
 
 

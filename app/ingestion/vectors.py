@@ -19,6 +19,7 @@ from app.ingestion.embedding import embedding_text
 from app.ingestion.lease import Lease
 from app.llm.base import FloatMatrix
 from app.llm.embedder import Embedder
+from app.llm.metering import UNMETERED, CallMeter
 from app.models.spans import unflatten_spans
 
 # An organization and the id of a chunk of its: where a look begins or ends.
@@ -179,10 +180,15 @@ async def count_missing(session: AsyncSession, space_id: int) -> int:
     return count
 
 
-async def embed_missing(missing: Missing, space: KeptSpace, embedder: Embedder) -> FloatMatrix:
-    """Return a vector for each. Raises ProviderError, also for vectors of another width."""
+async def embed_missing(
+    missing: Missing, space: KeptSpace, embedder: Embedder, meter: CallMeter = UNMETERED
+) -> FloatMatrix:
+    """Return a vector for each. Raises ProviderError, also for vectors of another width.
+
+    Without a `meter` it is the deployment's own doing, for several organizations at once.
+    """
     texts = [embedding_text(_chunk(row), title=row.title) for row in missing]
-    vectors = await embedder.embed_documents(texts)
+    vectors = await embedder.embed_documents(texts, meter)
     check_dimensions(vectors, space)
     return vectors
 

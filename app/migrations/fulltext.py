@@ -22,16 +22,28 @@ _STORE = text("""
     WHERE c.org_id = made.org_id AND c.id = made.id
 """)
 # A document that is being deleted is counted until its chunks go.
-_RECOUNT = text("""
-    INSERT INTO lexemes (org_id, lexeme, chunk_count, token_count)
-    SELECT c.org_id, lexeme, count(*), CASE WHEN lexeme = '' THEN sum(c.token_count) END
+_RECOUNT = """
+    INSERT INTO {table} ({keys}, lexeme, chunk_count, token_count)
+    SELECT {columns}, lexeme, count(*), CASE WHEN lexeme = '' THEN sum(c.token_count) END
     FROM chunks c
     JOIN documents d
         ON d.org_id = c.org_id AND d.id = c.document_id AND d.generation = c.generation,
-        unnest(tsvector_to_array(c.tsv) || '{""}') AS lexeme
-    WHERE d.generation > 0 AND lexeme <> org_lexeme(c.org_id)
-    GROUP BY c.org_id, lexeme
-""")
+        unnest(tsvector_to_array(c.tsv) || '{{""}}') AS lexeme
+    WHERE d.generation > 0 AND lexeme <> org_lexeme(c.org_id) {which}
+    GROUP BY {columns}, lexeme
+"""
+_RECOUNT_ALL = _RECOUNT.format(table="lexemes", keys="org_id", columns="d.org_id", which="")
+# From migration 0014 on.
+_RECOUNT_SHARED = _RECOUNT.format(
+    table="lexemes", keys="org_id", columns="d.org_id", which="AND d.private_to IS NULL"
+)
+_RECOUNT_PRIVATE = _RECOUNT.format(
+    table="private_lexemes",
+    keys="org_id, user_id",
+    columns="d.org_id, d.private_to",
+    which="AND d.private_to IS NOT NULL",
+)
+_HAS_PRIVATE = text("SELECT to_regclass('private_lexemes') IS NOT NULL")
 _FIRST = "00000000-0000-0000-0000-000000000000"
 
 
@@ -52,4 +64,9 @@ def rebuild_terms(connection: Connection) -> None:
         )
         at = {"org_id": rows[-1].org_id, "id": rows[-1].id}
     connection.execute(text("DELETE FROM lexemes"))
-    connection.execute(_RECOUNT)
+    if not connection.scalar(_HAS_PRIVATE):
+        connection.execute(text(_RECOUNT_ALL))
+        return
+    connection.execute(text("DELETE FROM private_lexemes"))
+    connection.execute(text(_RECOUNT_SHARED))
+    connection.execute(text(_RECOUNT_PRIVATE))

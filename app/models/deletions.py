@@ -35,6 +35,8 @@ class Deletion(Base):
     org_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"), primary_key=True)
     id: Mapped[UUID] = mapped_column(primary_key=True)
     document_id: Mapped[UUID]
+    # As the document was: its receipt is shown to nobody else.
+    private_to: Mapped[UUID | None]
     reason: Mapped[DeletionReason] = mapped_column(Text)
     requested_by: Mapped[UUID | None]
     requested_at: Mapped[datetime] = mapped_column(server_default=text("now()"))

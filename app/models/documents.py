@@ -30,6 +30,11 @@ from app.models.document_metadata import Value
 EXACT_SCAN_MAX_CHUNKS = 40_000
 
 
+class Visibility(StrEnum):
+    SHARED = "shared"  # with everybody in the organization
+    PRIVATE = "private"  # to who uploaded it
+
+
 class DocumentStatus(StrEnum):
     QUEUED = "queued"
     PROCESSING = "processing"
@@ -54,7 +59,8 @@ class Document(Timestamped, Base):
     the name and type that go with it. A worker that claims the document raises `lease_token` and
     may write only while the row still holds its token. What it has committed of the generation in
     the making is `checkpoint_chunks` chunks, and `checkpoint_digest` says what they were made of.
-    `attempts` counts the claims since the last checkpoint.
+    `attempts` counts the claims since the last checkpoint. `private_to` is the one user who sees
+    it, None where all of the organization do; migration 0014 has the fences.
     """
 
     __tablename__ = "documents"
@@ -66,13 +72,23 @@ class Document(Timestamped, Base):
         CheckConstraint("(status = 'failed') = (error_code IS NOT NULL)", name="failed_has_code"),
         CheckConstraint("(generation > 0) = (ready_version > 0)", name="visible_has_version"),
         CheckConstraint("jsonb_typeof(metadata) = 'object'", name="metadata_is_object"),
-        # The same bytes are one document in an organization, until it is deleted.
+        CheckConstraint("private_to = uploaded_by", name="private_to_uploader"),
+        # The same bytes are one document of all who share them, and one of each user, until it is
+        # deleted.
         Index(
-            "uq_documents_org_id_sha256",
+            "uq_documents_org_id_sha256_private_to",
             "org_id",
             "sha256",
+            "private_to",
             unique=True,
+            postgresql_nulls_not_distinct=True,
             postgresql_where=text("deleted_at IS NULL"),
+        ),
+        Index(
+            "ix_documents_org_id_private_to",
+            "org_id",
+            "private_to",
+            postgresql_where=text("private_to IS NOT NULL"),
         ),
         Index("ix_documents_org_id_created_at_id", "org_id", "created_at", "id"),
         Index("ix_documents_org_id_updated_at", "org_id", "updated_at"),
@@ -92,6 +108,9 @@ class Document(Timestamped, Base):
     org_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"), primary_key=True)
     id: Mapped[UUID] = mapped_column(primary_key=True)
     uploaded_by: Mapped[UUID] = mapped_column(ForeignKey("users.id"))
+    private_to: Mapped[UUID | None]
+    # When it was shared before: others may still show it.
+    made_private_at: Mapped[datetime | None]
     filename: Mapped[str] = mapped_column(Text)
     media_type: Mapped[str] = mapped_column(Text)
     size_bytes: Mapped[int] = mapped_column(BigInteger)
@@ -131,6 +150,10 @@ class Document(Timestamped, Base):
     updated_at: Mapped[datetime] = mapped_column(server_default=text("now()"))
     expires_at: Mapped[datetime | None]
     deleted_at: Mapped[datetime | None]
+
+    @property
+    def visibility(self) -> Visibility:
+        return Visibility.SHARED if self.private_to is None else Visibility.PRIVATE
 
 
 class VersionStatus(StrEnum):
@@ -251,7 +274,7 @@ class StoredChunk(Base):
 
 
 class Lexeme(Base):
-    """In how many visible chunks of an organization a lexeme stands; '' counts the chunks.
+    """In how many visible chunks of shared documents a lexeme stands; '' counts the chunks.
 
     `token_count` is of '' alone: how many tokens these chunks have.
     """
@@ -259,6 +282,18 @@ class Lexeme(Base):
     __tablename__ = "lexemes"
 
     org_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"), primary_key=True)
+    lexeme: Mapped[str] = mapped_column(Text, primary_key=True)
+    chunk_count: Mapped[int]
+    token_count: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class PrivateLexeme(Base):
+    """A `Lexeme` of the documents that are private to a user."""
+
+    __tablename__ = "private_lexemes"
+
+    org_id: Mapped[UUID] = mapped_column(ForeignKey("organizations.id"), primary_key=True)
+    user_id: Mapped[UUID] = mapped_column(ForeignKey("users.id"), primary_key=True)
     lexeme: Mapped[str] = mapped_column(Text, primary_key=True)
     chunk_count: Mapped[int]
     token_count: Mapped[int | None] = mapped_column(BigInteger)

@@ -28,6 +28,7 @@ class Upload(Timestamped, Base):
     sealed_password: Mapped[bytes | None] = mapped_column(LargeBinary)
     document_expires_at: Mapped[datetime | None]
     document_tags: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
+    document_is_private: Mapped[bool] = mapped_column(default=False, server_default="false")
     document_metadata: Mapped[dict[str, Value] | None] = mapped_column(JSONB(none_as_null=True))
     document_id: Mapped[UUID | None]
     expires_at: Mapped[datetime] = mapped_column(index=True)

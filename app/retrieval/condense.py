@@ -12,6 +12,7 @@ from app.config import Settings
 from app.core.errors import ProviderError, ProviderErrorKind
 from app.core.lexical import STOP_WORDS, find_terms, number_keys, term_keys
 from app.llm.base import Message, Role
+from app.llm.metering import UNMETERED, CallKind, CallMeter
 from app.llm.quick import QuickModel
 from app.llm.registry import Models
 from app.llm.wire import provider_error
@@ -71,7 +72,9 @@ class QueryRewriter:
 
     quick: QuickModel | None
 
-    async def condense(self, query: RetrievalQuery, trace: Trace) -> str:
+    async def condense(
+        self, query: RetrievalQuery, trace: Trace, meter: CallMeter = UNMETERED
+    ) -> str:
         """Return the query that stands alone, and note in the trace how it was found.
 
         Without history that is the text itself, and nothing is noted. The model's answer is taken
@@ -88,7 +91,7 @@ class QueryRewriter:
                 "conversation": [_turn(turn) for turn in _newest(query.history)],
                 "question": query.text,
             }
-            answer = await self._ask(self.quick, _CONDENSE, asked, query.model)
+            answer = await self._ask(self.quick, _CONDENSE, asked, query.model, meter)
             standalone = read_question(answer, query)
         except ProviderError as error:
             _fall_back("condense", error, trace)
@@ -96,7 +99,9 @@ class QueryRewriter:
         trace.note("condense", StepOutcome.DONE)
         return standalone
 
-    async def expand(self, text: str, model: str | None, trace: Trace) -> list[str]:
+    async def expand(
+        self, text: str, model: str | None, trace: Trace, meter: CallMeter = UNMETERED
+    ) -> list[str]:
         """Return up to MAX_FURTHER further queries for a question that stands alone.
 
         [] when there is no model, or none that answers in time with such queries; the trace says
@@ -106,7 +111,7 @@ class QueryRewriter:
             trace.note("expand", StepOutcome.SKIPPED, _OFF)
             return []
         try:
-            answer = await self._ask(self.quick, _EXPAND, {"question": text}, model)
+            answer = await self._ask(self.quick, _EXPAND, {"question": text}, model, meter)
             queries = read_queries(answer, text)
         except ProviderError as error:
             _fall_back("expand", error, trace)
@@ -116,21 +121,27 @@ class QueryRewriter:
 
     @staticmethod
     async def _ask(
-        quick: QuickModel, instruction: str, asked: Mapping[str, object], model: str | None
+        quick: QuickModel,
+        instruction: str,
+        asked: Mapping[str, object],
+        model: str | None,
+        meter: CallMeter,
     ) -> str:
         # JSON, so that no turn can pretend to end before it does.
         messages = (
             Message(Role.SYSTEM, instruction),
             Message(Role.USER, json.dumps(asked, ensure_ascii=False)),
         )
-        return await quick.ask(model, messages, max_tokens=_MAX_TOKENS)
+        return await quick.ask(model, messages, max_tokens=_MAX_TOKENS, meter=meter)
 
 
 def make_rewriter(settings: Settings, models: Models, redis: Redis | None) -> QueryRewriter:
     """Return the rewriter that QUERY_REWRITING asks for."""
     if not settings.query_rewriting:
         return QueryRewriter(None)
-    return QueryRewriter(QuickModel(models, task="rewriting", budget_s=BUDGET_S, redis=redis))
+    return QueryRewriter(
+        QuickModel(models, task="rewriting", kind=CallKind.REWRITE, budget_s=BUDGET_S, redis=redis)
+    )
 
 
 def read_question(answer: str, query: RetrievalQuery) -> str:

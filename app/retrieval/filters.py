@@ -111,8 +111,29 @@ class Not:
     condition: "Where"
 
 
+@dataclass(frozen=True, slots=True)
+class InVectorStores:
+    """The document is in one of the stores, which `where` holds for.
+
+    `where` is about the attributes that it has there, which are metadata to it: it has no other
+    tests than And, Or, Not, MetadataIn and MetadataOrder.
+    """
+
+    store_ids: tuple[UUID, ...]
+    where: "Where | None" = None
+
+
 Where: TypeAlias = (
-    And | Or | Not | Tagged | MetadataIn | MetadataOrder | MetadataHas | NameIn | CreatedOrder
+    And
+    | Or
+    | Not
+    | Tagged
+    | MetadataIn
+    | MetadataOrder
+    | MetadataHas
+    | NameIn
+    | CreatedOrder
+    | InVectorStores
 )
 
 
@@ -160,6 +181,8 @@ class _Parameters:
     def __init__(self, first: int) -> None:
         self._first = first
         self.values: list[object] = []
+        # What the tests of metadata are about.
+        self.metadata = "d.metadata"
 
     def add(self, value: object, type_: str) -> str:
         self.values.append(value)
@@ -185,12 +208,14 @@ def _compile(where: Where, parameters: _Parameters) -> str:  # noqa: PLR0911  # 
         case MetadataOrder():
             return _compile_metadata_order(where, parameters)
         case MetadataHas(key):
-            return f"((d.metadata -> {parameters.add(key, 'text')}) IS NOT NULL)"
+            return f"(({parameters.metadata} -> {parameters.add(key, 'text')}) IS NOT NULL)"
         case NameIn(name, values):
             names = parameters.add(list(values), "text[]")
             return f"({_COLUMNS[name]} = ANY ({names})) IS TRUE"
         case CreatedOrder(order, moment):
             return f"(d.created_at {_OPERATORS[order]} {parameters.add(moment, 'timestamptz')})"
+        case InVectorStores():
+            return _compile_in_stores(where, parameters)
         case _:
             assert_never(where)
 
@@ -211,7 +236,7 @@ def _compile_tagged(quantifier: Quantifier, tags: str) -> str:
 
 def _compile_metadata_in(test: MetadataIn, parameters: _Parameters) -> str:
     """In `jsonb`, where 1 is 1.0, no kind equals another, and a list contains its strings."""
-    value = f"(d.metadata -> {parameters.add(test.key, 'text')})"
+    value = f"({parameters.metadata} -> {parameters.add(test.key, 'text')})"
     values = parameters.add([json.dumps(each) for each in test.values], "jsonb[]")
     is_one = f"{value} @> ANY ({values})"
     if not test.is_negated:
@@ -239,11 +264,26 @@ def _kinds_beside(values: Iterable[Scalar]) -> list[str]:
 def _compile_metadata_order(test: MetadataOrder, parameters: _Parameters) -> str:
     key = parameters.add(test.key, "text")
     operator = _OPERATORS[test.order]
-    kind = f"jsonb_typeof((d.metadata -> {key}))"
+    metadata = parameters.metadata
+    kind = f"jsonb_typeof(({metadata} -> {key}))"
     if isinstance(test.value, str):
         limit = parameters.add(test.value, "text")
-        compared = f'(d.metadata ->> {key}) COLLATE "C" {operator} {limit}'
+        compared = f'({metadata} ->> {key}) COLLATE "C" {operator} {limit}'
         return f"({kind} = 'string' AND {compared}) IS TRUE"
     limit = parameters.add(json.dumps(test.value), "jsonb")
     # Among numbers `jsonb` orders as they do; nothing is cast that might be none.
-    return f"({kind} = 'number' AND (d.metadata -> {key}) {operator} {limit}) IS TRUE"
+    return f"({kind} = 'number' AND ({metadata} -> {key}) {operator} {limit}) IS TRUE"
+
+
+def _compile_in_stores(test: InVectorStores, parameters: _Parameters) -> str:
+    stores = parameters.add(list(test.store_ids), "uuid[]")
+    attributes = "true"
+    if test.where is not None:
+        parameters.metadata = "v.attributes"
+        attributes = _compile(test.where, parameters)
+        parameters.metadata = "d.metadata"
+    # Not by `v.org_id = d.org_id`: that would look once for each document.
+    return f"""((d.org_id, d.id) IN (
+        SELECT v.org_id, v.document_id FROM vector_store_files v
+        WHERE v.vector_store_id = ANY ({stores}) AND v.cancelled_at IS NULL
+          AND {attributes}))"""  # noqa: S608  # constants and parameters

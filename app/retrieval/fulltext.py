@@ -13,11 +13,11 @@ from app.retrieval.spaces import NO_VECTOR, QueryVector
 # $1 organization, $2 and $3 pages, $4 terms, $5 weights, $6 groups, $7 limit, $8 further chunks,
 # $9 space, $10 vector. Searched and loaded by one statement: a round trip costs 0.3 ms.
 _SEARCH = """
-    SELECT found.chunk_id, found.score, c.document_id, d.ready_filename, d.page_count, c.ordinal,
-        c.page_start, c.page_end, -(e.embedding <#> $10::halfvec), c.text, c.spans, c.heading
+    SELECT found.chunk_id, found.score, found.document_id, d.ready_filename, d.page_count,
+        found.ordinal, found.page_start, found.page_end, -(e.embedding <#> $10::halfvec),
+        found.passage, found.spans, found.heading
     FROM search_chunks_fulltext($1, {documents}, $2, $3, $4, $5, $6, $7, $8) AS found
-    JOIN chunks c ON c.org_id = $1 AND c.id = found.chunk_id
-    JOIN documents d ON d.org_id = $1 AND d.id = c.document_id
+    JOIN documents d ON d.org_id = $1 AND d.id = found.document_id
     LEFT JOIN chunk_embeddings e
         ON e.space_id = $9 AND e.org_id = $1 AND e.chunk_id = found.chunk_id
     ORDER BY found.score DESC, found.chunk_id

@@ -13,6 +13,7 @@ import numpy as np
 
 from app.core.db import Database, TenantScope
 from app.core.errors import ProviderError, ProviderErrorKind
+from app.llm.metering import UNMETERED, CallMeter
 from app.llm.rerankers import Reranker
 from app.retrieval.base import Candidate, RankedChunk, RetrievalQuery
 from app.retrieval.condense import QueryRewriter
@@ -82,24 +83,33 @@ class Retriever:
     rewriter: QueryRewriter
     reranker: Reranker | None
 
-    async def retrieve(self, scope: TenantScope, query: RetrievalQuery) -> Retrieval:
+    async def retrieve(
+        self, scope: TenantScope, query: RetrievalQuery, *, meter: CallMeter = UNMETERED
+    ) -> Retrieval:
         """Return the chunks of the caller's documents that answer a question, best first.
 
+        `meter` measures the calls of models; without one they are nobody's.
         No transaction is open while a model works. Raises ProviderError when the question can't be
         embedded, unless for want of a key that is accepted: then words alone tell. That and the
         failure of any other model is in the trace.
         """
         trace = Trace(query.text)
         with trace.timed("condense"):
-            question = await self.rewriter.condense(query, trace)
-        found = await self._search(scope, [question], query, trace)
+            question = await self.rewriter.condense(query, trace, meter)
+        found = await self._search(scope, [question], query, trace, meter)
         is_hard = found.verdict.is_answerable and found.verdict.answerability < HARD
         if query.may_expand and is_hard:
-            found = await self._expand(scope, question, query, trace) or found
+            found = await self._expand(scope, question, query, trace, meter) or found
         passages = found.passages
         with trace.timed("rerank"):
             ranked = await rerank(
-                self.reranker, question, found.ranked, passages, trace, model=query.model
+                self.reranker,
+                question,
+                found.ranked,
+                passages,
+                trace,
+                meter=meter,
+                model=query.model,
             )
         choice = choose(ranked, query.top_k, passages)
         trace.finish({candidate.chunk_id for candidate in choice.chosen}, choice.cuts)
@@ -113,25 +123,35 @@ class Retriever:
         )
 
     async def _expand(
-        self, scope: TenantScope, question: str, query: RetrievalQuery, trace: Trace
+        self,
+        scope: TenantScope,
+        question: str,
+        query: RetrievalQuery,
+        trace: Trace,
+        meter: CallMeter,
     ) -> _Found | None:
         """Search for further queries too; None where there are none, or they can't be embedded."""
         with trace.timed("expand"):
-            further = await self.rewriter.expand(question, query.model, trace)
+            further = await self.rewriter.expand(question, query.model, trace, meter)
         if not further:
             return None
         try:
-            return await self._search(scope, [question, *further], query, trace)
+            return await self._search(scope, [question, *further], query, trace, meter)
         except ProviderError as error:
             trace.note("expand", StepOutcome.FELL_BACK, fallback_reason(error))
             return None
 
     async def _search(
-        self, scope: TenantScope, questions: Sequence[str], query: RetrievalQuery, trace: Trace
+        self,
+        scope: TenantScope,
+        questions: Sequence[str],
+        query: RetrievalQuery,
+        trace: Trace,
+        meter: CallMeter,
     ) -> _Found:
         """Search for each phrasing of one question: what any of them finds well is good."""
         with trace.timed("embed"):
-            asked = await self._embed(scope, questions, trace)
+            asked = await self._embed(scope, questions, trace, meter)
         space = asked[0].embedded.space
         calibration = choose_calibration(questions[0], space.model if space else None)
         trace.begin(
@@ -159,7 +179,7 @@ class Retriever:
         has_index = space is not None and space.has_hnsw
         if len(asked) == 1 and query.filter == EVERYTHING and not has_index:
             async with self.db.lone_statements() as driver:
-                return [await _run_stages_at_once(driver, scope.org_id, asked[0], query, trace)]
+                return [await _run_stages_at_once(driver, scope, asked[0], query, trace)]
         async with self.db.reading(scope) as driver:
             return [
                 await _run_stages(driver, scope.org_id, phrasing, query, trace)
@@ -167,7 +187,7 @@ class Retriever:
             ]
 
     async def _embed(
-        self, scope: TenantScope, questions: Sequence[str], trace: Trace
+        self, scope: TenantScope, questions: Sequence[str], trace: Trace, meter: CallMeter
     ) -> list[_Asked]:
         """Embed the phrasings, each with what else it may be called a little beside it."""
         expanded = [expand_question(question) for question in questions]
@@ -176,7 +196,7 @@ class Retriever:
         for one, other in zip(expanded, others, strict=True):
             texts += [one.core, other] if other else [one.core]
         try:
-            vectors = iter(await self.spaces.embed_queries(scope, texts))
+            vectors = iter(await self.spaces.embed_queries(scope, texts, meter))
         except ProviderError as error:
             # Anything else may pass, and words alone find less.
             if error.kind is not ProviderErrorKind.AUTH:
@@ -228,14 +248,18 @@ async def _run_stages(
 
 
 async def _run_stages_at_once(
-    driver: asyncpg.Connection, org_id: UUID, asked: _Asked, query: RetrievalQuery, trace: Trace
+    driver: asyncpg.Connection,
+    scope: TenantScope,
+    asked: _Asked,
+    query: RetrievalQuery,
+    trace: Trace,
 ) -> dict[UUID, Passage]:
     """Do the same where nothing is filtered and no index of vectors is to be asked."""
     limit = _limit(query)
     started = time.perf_counter()
     found = await search_unfiltered(
         driver,
-        org_id,
+        scope,
         query=analyze_query(asked.question.core, asked.question.phrases),
         limit=limit,
         embedded=asked.embedded,

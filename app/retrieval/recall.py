@@ -46,10 +46,13 @@ _SPACES = text(f"""
       AND EXISTS (SELECT FROM chunk_embeddings e WHERE e.space_id = s.id)
     ORDER BY s.id
 """)  # noqa: S608  # constants
-# The largest, and others by chance, the more likely the larger (Efraimidis and Spirakis 2006).
+# The largest, and others by chance, the more likely the larger (Efraimidis and Spirakis 2006). Each
+# as who has the most private documents there.
 _ORGANIZATIONS_OF = text("""
-    SELECT org_id FROM (
-        SELECT org_id, sum(chunk_count) AS chunks FROM documents
+    SELECT org_id, user_id FROM (
+        SELECT org_id, mode() WITHIN GROUP (ORDER BY private_to) AS user_id,
+            sum(chunk_count) AS chunks
+        FROM documents
         WHERE generation > 0 AND deleted_at IS NULL AND chunk_count > 0 GROUP BY org_id) AS sizes
     ORDER BY chunks = max(chunks) OVER () DESC, random() ^ (1.0 / chunks) DESC
     LIMIT :limit
@@ -79,9 +82,10 @@ _STORE = text("""
 @dataclass(frozen=True, slots=True)
 class _Tenant:
     org_id: UUID
+    user_id: UUID | None
 
 
-_NOBODY = _Tenant(UUID(int=0))
+_NOBODY = _Tenant(UUID(int=0), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,16 +125,17 @@ async def measure_recall(
 async def _measure(db: Database, space_id: int, has_hnsw: bool, exact_max_chunks: int) -> None:
     deadline = time.monotonic() + _BUDGET_S
     async with db.system_transaction() as session:
-        org_ids = (await session.scalars(_ORGANIZATIONS_OF, {"limit": _ORGANIZATIONS})).all()
+        rows = (await session.execute(_ORGANIZATIONS_OF, {"limit": _ORGANIZATIONS})).all()
     answered: list[_Answered] = []
-    for org_id in org_ids:
-        async with db.reading(_Tenant(org_id)) as driver:
+    for org_id, user_id in rows:
+        tenant = _Tenant(org_id, user_id)
+        async with db.reading(tenant) as driver:
             questions = await _make_questions(driver, org_id, space_id)
         for question in questions:
             if time.monotonic() > deadline:
                 break
             # One for each question, so that none of them is open for long.
-            async with db.reading(_Tenant(org_id)) as driver:
+            async with db.reading(tenant) as driver:
                 search = partial(
                     search_dense,
                     driver,

@@ -7,6 +7,7 @@ import structlog
 
 from app.core.errors import ProviderError
 from app.llm.breaker import OUTAGES
+from app.llm.metering import UNMETERED, CallMeter
 from app.llm.rerankers import MAX_TEXTS, Reranker
 from app.retrieval.base import Candidate
 from app.retrieval.fallback import fallback_reason
@@ -27,6 +28,7 @@ async def rerank(
     trace: Trace,
     *,
     model: str | None = None,
+    meter: CallMeter = UNMETERED,
 ) -> list[Candidate]:
     """Return the candidates with the best MAX_TEXTS in the reranker's order, the rest behind them.
 
@@ -41,7 +43,7 @@ async def rerank(
     best, rest = ranked[:MAX_TEXTS], ranked[MAX_TEXTS:]
     texts = [_text(passages[candidate.chunk_id]) for candidate in best]
     try:
-        relevances = await reranker.rerank(query, texts, model=model)
+        relevances = await reranker.rerank(query, texts, meter=meter, model=model)
     except ProviderError as error:
         reason = fallback_reason(error)
         if error.kind not in OUTAGES:  # the breaker logs those, once

@@ -18,6 +18,7 @@ from app.core.db import Database, TenantScope
 from app.core.errors import ProviderError, ProviderErrorKind
 from app.llm.embedder import Embedder
 from app.llm.embedders import Embedders
+from app.llm.metering import UNMETERED, CallMeter
 from app.models.embeddings import HAS_HNSW
 
 log = structlog.get_logger(__name__)
@@ -83,14 +84,16 @@ class SpaceDirectory:
         self._fresh_until = 0.0
         self._trusted_until = 0.0
 
-    async def embed_queries(self, scope: TenantScope, queries: Sequence[str]) -> list[QueryVector]:
+    async def embed_queries(
+        self, scope: TenantScope, queries: Sequence[str], meter: CallMeter = UNMETERED
+    ) -> list[QueryVector]:
         """Embed queries in the live space, in order. Holds no connection meanwhile.
 
         Raises ProviderError, also when the live model can't be opened with these settings (AUTH)
         and when it gives vectors that are not as wide as those of its space (PROTOCOL).
         """
         space = await self.find_live()
-        vectors = await self.get_embedder(space).embed_queries(scope.org_id, queries)
+        vectors = await self.get_embedder(space).embed_queries(scope.org_id, queries, meter)
         for vector in vectors:
             if space is not None and len(vector) != space.dimensions:
                 raise ProviderError(

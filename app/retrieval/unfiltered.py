@@ -7,17 +7,17 @@ to begin, for the vectors, for the words, and to end.
 from collections.abc import Sequence
 from operator import itemgetter
 from typing import NamedTuple
-from uuid import UUID
 
 import asyncpg
 
+from app.core.db import TenantScope, user_of
 from app.retrieval.base import Candidate
 from app.retrieval.loading import Passage
 from app.retrieval.query_terms import AnalyzedQuery
 from app.retrieval.spaces import QueryVector
 
-# Migration 0011. The columns of a passage, then its place among the nearest, and their time.
-_SEARCH = "SELECT * FROM search_everything($1, $2, $3, $4, $5, $6, $7)"
+# Migration 0014. The columns of a passage, then its place among the nearest, and their time.
+_SEARCH = "SELECT * FROM search_everything($1, $2, $3, $4, $5, $6, $7, $8)"
 _NEAREST, _NEAREST_MS = len(Passage._fields), len(Passage._fields) + 1
 
 
@@ -34,26 +34,27 @@ class Unfiltered(NamedTuple):
 
 async def search_unfiltered(
     driver: asyncpg.Connection,
-    org_id: UUID,
+    scope: TenantScope,
     *,
     query: AnalyzedQuery,
     limit: int,
     embedded: QueryVector,
 ) -> Unfiltered:
-    """Return the `limit` nearest chunks of an organization, and those that have words of the query.
+    """Return the `limit` nearest of the caller's chunks, and those that have words of the query.
 
-    `driver` is in no transaction: the statement names the organization itself. Its vectors are
-    compared one by one.
+    `driver` is in no transaction: the statement names the organization and the user itself. Vectors
+    are compared one by one.
     """
     rows = await driver.fetch(
         _SEARCH,
-        org_id,
+        scope.org_id,
         embedded.space.id if embedded.space else None,
         embedded.vector,
         query.terms,
         query.weights,
         query.groups,
         limit,
+        user_of(scope),
     )
     return Unfiltered(
         _nearest(rows),

@@ -33,6 +33,7 @@ from app.resources import Resources
 from app.routers import ROUTERS
 from tests.frames import Frame, iter_frames, parse_frames
 from tests.integration.test_streams import Server, api_process, listen
+from tests.key_holders import holder_of, make_key
 from tests.people import Person, register
 
 EVENTS = "/api/v1/documents/events"
@@ -614,6 +615,40 @@ async def test_a_stream_ends_when_the_sign_in_is_revoked(
     assert (await server.client.get(url, headers=headers)).status_code == 401
 
 
+@pytest.mark.parametrize("by", ["url", "header"])
+@pytest.mark.parametrize("what", ["revoked", "expired", "member removed"])
+async def test_a_stream_ends_with_the_key_that_opened_it(
+    shelf: Shelf, server: Server, often_confirmed: None, what: str, by: str
+) -> None:
+    made = await make_key(shelf.person)
+    holder = holder_of(shelf.person, made["key"])
+    url = await events_url(holder) if by == "url" else EVENTS
+    headers = holder.headers if by == "header" else {}
+    async with (
+        asyncio.timeout(20),
+        server.client.stream("GET", url, headers=headers) as response,
+    ):
+        frames = iter_frames(response)
+        await until(frames, is_progress)
+        await end_key(shelf, made["id"], what)
+        seen = [frame async for frame in frames]
+    assert [frame.type for frame in seen] == ["error"]
+    assert seen[0].data["code"] == "invalid_api_key"
+    assert (await server.client.get(url, headers=headers)).status_code == 401
+
+
+async def end_key(shelf: Shelf, key_id: str, what: str) -> None:
+    if what == "revoked":
+        ended = await shelf.person.delete(f"/api/v1/api-keys/{key_id}")
+        assert ended.status_code == 204
+        return
+    statement = "UPDATE api_keys SET expires_at = now() WHERE user_id = :id"
+    if what == "member removed":
+        statement = "DELETE FROM memberships WHERE user_id = :id"
+    async with shelf.resources.db.system_transaction() as session:
+        await session.execute(text(statement), {"id": shelf.person.user_id})
+
+
 async def revoke(person: Person, resources: Resources, what: str) -> None:
     if what == "logout":
         body = {"refresh_token": person.tokens["refresh_token"]}
@@ -662,7 +697,7 @@ async def test_many_watchers_cost_what_one_costs_and_none_costs_nothing(
     engine = server.resources.db._system.sync_engine
 
     def note(_conn: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        if "row_number()" in statement:
+        if "row_number()" in statement and "FROM documents" in statement:
             statements.append(statement)
 
     document_id = await shelf.add()

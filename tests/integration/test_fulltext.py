@@ -322,7 +322,7 @@ async def test_one_trip_finds_what_the_stages_find_one_after_the_other(
         )
     async with db.lone_statements() as driver:
         at_once = await search_unfiltered(
-            driver, tenant.org_id, query=query, limit=limit, embedded=embedded
+            driver, tenant, query=query, limit=limit, embedded=embedded
         )
     assert at_once.nearest == nearest
     assert at_once.passages == loaded

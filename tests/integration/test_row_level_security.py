@@ -28,6 +28,7 @@ from tests.stored_runs import ask, principal_of
 TENANT_TABLES = (
     *("memberships", "documents", "pages", "chunks", "chunk_embeddings"),
     *("conversations", "messages", "runs", "citations"),
+    "api_keys",
 )
 
 
@@ -73,11 +74,35 @@ async def make_tenant(db: Database) -> Tenant:
             text("INSERT INTO memberships (org_id, user_id, role) VALUES (:o, :u, 'owner')"),
             {"o": tenant.org_id, "u": tenant.user_id},
         )
+        await session.execute(
+            text(
+                "INSERT INTO api_keys (org_id, id, user_id, name, environment, scope, secret_hash,"
+                " last_chars) VALUES (:o, :k, :u, 'k', 'live', 'read', :hash, 'abcd')"
+            ),
+            {"o": tenant.org_id, "k": new_id(), "u": tenant.user_id, "hash": uuid4().bytes},
+        )
         await insert_document(session, tenant, status="processing")
     await index_one_chunk(db, tenant, f"zebra {tenant.org_id}")
     who = principal_of(tenant.org_id, tenant.user_id)
     await ask(db, who, "Where is the zebra?", document_id=tenant.document_id)
+    await make_vector_store(db, tenant)
     return tenant
+
+
+async def make_vector_store(db: Database, tenant: Tenant) -> None:
+    key = {"o": tenant.org_id, "d": tenant.document_id, "id": new_id()}
+    async with db.transaction(tenant) as session:
+        for statement in (
+            "INSERT INTO openai_files (org_id, document_id, purpose) VALUES (:o, :d, 'user_data')",
+            "INSERT INTO vector_stores (org_id, id) VALUES (:o, :id)",
+            "INSERT INTO vector_store_files (org_id, vector_store_id, document_id)"
+            " VALUES (:o, :id, :d)",
+            "INSERT INTO vector_store_batches (org_id, id, vector_store_id, document_ids)"
+            " VALUES (:o, :id, :id, ARRAY[CAST(:d AS uuid)])",
+            "INSERT INTO openai_responses (org_id, run_id, request)"
+            " SELECT :o, id, '{}' FROM runs WHERE org_id = :o",
+        ):
+            await session.execute(text(statement), key)
 
 
 async def insert_document(session: AsyncSession, tenant: Tenant, *, status: str) -> None:
@@ -185,7 +210,7 @@ async def test_a_transaction_that_does_not_begin_takes_its_connection_with_it(
     tenant = await make_tenant(db)
     async with db._app.connect() as connection:
         driver: Any = (await connection.get_raw_connection()).driver_connection
-        driver.org_id = tenant.org_id
+        driver.scope = tenant
         with pytest.raises(asyncpg.DivisionByZeroError):
             await driver.execute("BEGIN; SELECT 1 / 0;")
         assert driver.is_closed()
@@ -249,19 +274,26 @@ async def test_a_search_in_one_trip_sees_the_tenant_that_it_names(db: Database) 
     mine, yours = await make_tenant(db), await make_tenant(db)
     search = """
         SELECT document_id FROM search_everything($1,
-            (SELECT id FROM embedding_spaces WHERE model = 'rls'), $2, '{zebra}', '{1}', '{1}', 10)
+            (SELECT id FROM embedding_spaces WHERE model = 'rls'), $2, '{zebra}', '{1}', '{1}', 10,
+            $3)
     """
     vector = np.eye(1, 8, dtype=np.float32)[0]
     for tenant in (mine, yours, mine):
         async with db.lone_statements() as driver:
-            rows = await driver.fetch(search, tenant.org_id, vector)
+            rows = await driver.fetch(search, tenant.org_id, vector, tenant.user_id)
             assert [row["document_id"] for row in rows] == [tenant.document_id]
-            # It named the organization for its own statement, and for no other.
+            # It named the organization and the user for its own statement, and for no other.
             assert await driver.fetchval("SELECT current_setting('app.org_id', true)") == ""
+            assert await driver.fetchval("SELECT current_setting('app.user_id', true)") == ""
             assert await driver.fetchval("SELECT count(*) FROM documents") == 0
     async with db.reading(mine) as driver:
-        assert len(await driver.fetch(search, mine.org_id, vector)) == 1
-        assert await driver.fetch(search, yours.org_id, vector) == []
+        assert len(await driver.fetch(search, mine.org_id, vector, mine.user_id)) == 1
+        for org_id, user_id in (
+            (yours.org_id, yours.user_id),
+            (yours.org_id, mine.user_id),
+            (mine.org_id, yours.user_id),
+        ):
+            assert await driver.fetch(search, org_id, vector, user_id) == []
         assert await driver.fetchval("SELECT array_agg(org_id) FROM documents") == [mine.org_id]
 
 
@@ -413,6 +445,7 @@ async def test_full_text_search_uses_its_index_and_stays_in_its_organization(
             "p_page_first": "NULL::integer",
             "p_page_last": "NULL::integer",
             "p_org": f"'{a.org_id}'::uuid",
+            "reader": f"'{a.user_id}'::uuid",
             "p_limit": "10",
         }.items():
             query = re.sub(rf"\b{name}\b", value, query)

@@ -9,6 +9,7 @@ from app.retrieval.filters import (
     And,
     CreatedOrder,
     Filter,
+    InVectorStores,
     MetadataHas,
     MetadataIn,
     MetadataOrder,
@@ -31,6 +32,7 @@ _ONE_OF_EACH: tuple[Where, ...] = (
     MetadataHas(CANARY),
     *(NameIn(name, (CANARY,)) for name in Name),
     CreatedOrder(Order.LT, datetime(4711, 1, 1, tzinfo=UTC)),
+    InVectorStores((uuid4(), uuid4()), MetadataIn(CANARY, (CANARY, 4711))),
 )
 
 
@@ -55,7 +57,7 @@ def test_no_value_and_no_key_gets_into_the_sql() -> None:
         assert condition is not None
         assert "canary" not in condition.sql
         assert "4711" not in condition.sql
-        assert re.fullmatch(r"[\w\s$:.()<>=@&'\"\[\]-]+", condition.sql), condition.sql
+        assert re.fullmatch(r"[\w\s$:.,()<>=@&'\"\[\]-]+", condition.sql), condition.sql
 
 
 def test_junctions_of_nothing_are_what_logic_says() -> None:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.core.errors import ProviderError, ProviderErrorKind
+from app.llm.metering import UNMETERED, CallMeter
 from app.llm.rerankers import MAX_TEXTS, read_ranking, read_relevances
 from app.llm.wire import provider_error
 from app.retrieval.base import Candidate
@@ -31,7 +32,12 @@ class ScriptedReranker:
         self.seen: list[list[str]] = []
 
     async def rerank(
-        self, query: str, texts: Sequence[str], *, model: str | None = None
+        self,
+        query: str,
+        texts: Sequence[str],
+        *,
+        model: str | None = None,
+        meter: CallMeter = UNMETERED,
     ) -> list[float]:
         self.seen.append(list(texts))
         if self._fails:
