@@ -1,12 +1,15 @@
-"""Peak memory of reading and chunking a document, for more and more pages.
+"""Peak memory of reading and chunking a document, and what a process of the API takes at rest.
 
-python -m bench.memory
+python -m bench.memory [--api]
+
+`--api` measures the API alone: before any local model is loaded, with each provider in turn.
 """
 
 import re
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from reportlab.lib.pagesizes import A4
@@ -16,14 +19,56 @@ from app.ingestion.chunking import chunk_pages
 from app.ingestion.media_types import PDF
 from app.ingestion.sandbox import open_sandboxed
 from app.llm.wordpiece import WordPieceTokenizer
+from bench.servers import ApiProcess, running_apis
 
 PAGES = (200, 2000)
+# Nobody listens there: what is measured is there before the first answer.
+NOWHERE = "http://127.0.0.1:9"
+REMOTE = {"EMBEDDING_MODEL": "openai/text-embedding-3-small"}
+APIS = {
+    "only OpenAI": REMOTE,
+    "and Azure": REMOTE
+    | {
+        "AZURE_OPENAI_ENDPOINT": NOWHERE,
+        "AZURE_OPENAI_API_KEY": "stand-in",
+        "AZURE_OPENAI_DEPLOYMENTS": "gpt-4.1-mini",
+    },
+    "and a compatible server": REMOTE | {"COMPATIBLE_BASE_URL": f"{NOWHERE}/v1"},
+    "and OpenRouter": REMOTE
+    | {"OPENROUTER_API_KEY": "stand-in", "OPENROUTER_BASE_URL": f"{NOWHERE}/v1"},
+    "and Ollama": REMOTE | {"OLLAMA_BASE_URL": NOWHERE},
+    "and Anthropic": REMOTE | {"ANTHROPIC_API_KEY": "stand-in", "ANTHROPIC_BASE_URL": NOWHERE},
+    "and Gemini": REMOTE | {"GEMINI_API_KEY": "stand-in", "GEMINI_BASE_URL": NOWHERE},
+    "and the local embedding model": {},
+}
 
 
 def main() -> None:
+    if sys.argv[1:] == ["--api"]:
+        measure_apis()
+        return
     if len(sys.argv) > 1:
         measure(Path(sys.argv[1]))
         return
+    measure_documents()
+    measure_apis()
+
+
+def measure_apis() -> None:
+    """Print the memory of a process of the API and its time to start, by configuration."""
+    with running_apis(1, f"{NOWHERE}/v1", **REMOTE) as servers:
+        first = servers.apis[0]
+        for name, settings in APIS.items():
+            api = ApiProcess({**first.env, "EMBEDDING_MODEL": "", **settings}, first.folder)
+            begun = time.monotonic()
+            api.start()
+            api.wait_until_ready()
+            elapsed_s = time.monotonic() - begun
+            print(f"API, {name}: {api.rss_mb():.0f} MB, ready after {elapsed_s:.1f} s")
+            api.stop()
+
+
+def measure_documents() -> None:
     peaks = []
     with tempfile.TemporaryDirectory() as folder:
         for count in PAGES:

@@ -1,4 +1,6 @@
-"""A stand-in for OpenAI, Ollama and rerankers: a real HTTP server that fails on demand.
+"""A stand-in for the vendors of models and for rerankers: a real HTTP server that fails on demand.
+
+OpenAI is at `/v1`, Ollama and Azure at the root, OpenRouter, Anthropic and Gemini at their names.
 
 In a test: `async with ProviderServer() as server: ...`. Alone:
 `python -m tests.provider_server --port 9100 --delay-ms 40 --delay-per-input-ms 0.2`.
@@ -36,13 +38,21 @@ DIMENSIONS = 384
 DEFAULT_ANSWER = "According to the documents, this is the answer [1]."
 OLLAMA_MODELS = ("nomic-embed-text:latest", "qwen3:8b", "llama3.2:latest")
 OPENAI_MODELS = ("gpt-4.1-mini", "text-embedding-3-small")
+OPENROUTER_MODELS = ("anthropic/claude-sonnet-5", "openai/gpt-4.1-mini")
+ANTHROPIC_MODELS = ("claude-haiku-5", "claude-sonnet-5")
+GEMINI_MODELS = ("gemini-3.8-flash", "gemini-3.8-pro", "gemini-embedding-001")
 OLLAMA_SHOW = {
     "parameters": 'stop                           "<|eot_id|>"',
     "details": {"family": "llama", "parameter_size": "3.2B"},
     "model_info": {"general.architecture": "llama", "llama.context_length": 131072},
     "capabilities": ["completion"],
 }
-_LOOKS = frozenset({"/v1/models", "/api/tags", "/api/show"})
+_LOOKS = frozenset(
+    {
+        *("/v1/models", "/api/tags", "/api/show", "/openrouter/v1/models"),
+        *("/anthropic/v1/models", "/gemini/v1beta/models"),
+    }
+)
 _WORD = re.compile(r"\w+")
 _PREFIX = re.compile(r"^(search_document|search_query): ")
 _STOP_WORDS = re.compile(
@@ -68,6 +78,8 @@ class Failure(StrEnum):
     WRONG_SHAPE = "wrong_shape"  # JSON, but not of this format
     INLINE_ERROR = "inline_error"  # an error inside a 200
     HTML = "html"  # a page with status 200
+    BLOCKED = "blocked"  # the vendor refuses the prompt for what it says
+    INLINE_BLOCKED = "inline_blocked"  # Azure: the same inside a 200
     NO_DONE = "no_done"  # OpenAI: finish_reason, but no [DONE]
     SHORT_BATCH = "short_batch"
     WRONG_DIMENSION = "wrong_dimension"
@@ -92,6 +104,8 @@ class Reply:
     error: str = "the vendor's own words, with sk-secret in them"
     finish_reason: str = "stop"
     has_usage: bool = True
+    cached_tokens: int = 0  # of the prompt's
+    cost: float | None = 0.00042  # OpenRouter: of the call, in dollars
     is_refusal: bool = False
     chunk_delay_s: float = 0.0
     scores: tuple[float, ...] = ()  # rerankers: of the texts in order; empty compares words
@@ -185,6 +199,18 @@ class ProviderServer:
         app.router.add_post("/v1/chat/completions", self._openai_chat)
         app.router.add_post("/v1/embeddings", self._openai_embeddings)
         app.router.add_get("/v1/models", self._openai_list)
+        deployment = "/openai/deployments/{model}"
+        app.router.add_post(f"{deployment}/chat/completions", self._azure_chat)
+        app.router.add_post(f"{deployment}/embeddings", self._openai_embeddings)
+        app.router.add_post("/openrouter/v1/chat/completions", self._openrouter_chat)
+        app.router.add_get("/openrouter/v1/models", self._openrouter_list)
+        app.router.add_post("/anthropic/v1/messages", self._anthropic_chat)
+        app.router.add_get("/anthropic/v1/models", self._anthropic_list)
+        app.router.add_post(
+            "/gemini/v1beta/models/{model}:streamGenerateContent", self._gemini_chat
+        )
+        app.router.add_post("/gemini/v1beta/models/{model}:batchEmbedContents", self._gemini_embed)
+        app.router.add_get("/gemini/v1beta/models", self._gemini_list)
         app.router.add_post("/api/chat", self._ollama_chat)
         app.router.add_post("/api/embed", self._ollama_embed)
         app.router.add_get("/api/tags", self._ollama_tags)
@@ -216,10 +242,10 @@ class ProviderServer:
         body = await request.json() if request.can_read_body else {}
         headers = {name.lower(): value for name, value in request.headers.items()}
         peer = request.get_extra_info("peername")
-        inputs = body.get("input", ())
+        inputs = body.get("input", body.get("requests", ()))
         count = len(inputs) if isinstance(inputs, list) else 1
-        is_embedding = "input" in body
-        model = str(body.get("model", ""))
+        is_embedding = "input" in body or "requests" in body
+        model = str(body.get("model", request.match_info.get("model", "")))
         if request.path in _LOOKS:
             reply = self.looks or self.default
         else:
@@ -253,7 +279,12 @@ class ProviderServer:
         return replace(self.default, failure=Failure(suffix)) if suffix else self.default
 
     async def _fail_early(
-        self, request: web.Request, reply: Reply, error: Callable[[Reply], Any]
+        self,
+        request: web.Request,
+        reply: Reply,
+        error: Callable[[Reply], Any],
+        *,
+        has_retry_header: bool = True,
     ) -> web.StreamResponse | None:
         """Do what goes wrong before the body begins; None if nothing does."""
         if reply.failure is Failure.HANG:
@@ -267,6 +298,8 @@ class ProviderServer:
             return None
         given = {"Retry-After": reply.retry_after, "Location": reply.location}
         headers = {name: value for name, value in given.items() if value}
+        if not has_retry_header:
+            headers.pop("Retry-After", None)
         return web.json_response(error(reply), status=reply.status, headers=headers)
 
     async def _watch(self, work: Any) -> None:
@@ -325,6 +358,7 @@ class ProviderServer:
                     Failure.MALFORMED: [broken],
                     Failure.WRONG_SHAPE: [odd],
                     Failure.INLINE_ERROR: [error],
+                    Failure.INLINE_BLOCKED: [error],
                 }.get(failure, lines[middle:])
                 for line in tail:
                     await response.write(line)
@@ -338,14 +372,11 @@ class ProviderServer:
 
     async def _openai_chat(self, request: web.Request) -> web.StreamResponse:
         body, reply = await self._begin(request)
+        if reply.failure is Failure.BLOCKED:
+            return web.json_response(_azure_filter_error(reply), status=400)
         if early := await self._fail_early(request, reply, _openai_error):
             return early
-        prompt = sum(_count_words(str(m["content"])) for m in body["messages"])
-        usage = {
-            "prompt_tokens": prompt,
-            "completion_tokens": _count_words(reply.text),
-            "total_tokens": prompt + _count_words(reply.text),
-        }
+        usage = _openai_usage(body, reply)
         if not body.get("stream"):
             return web.json_response(_completion(body["model"], reply, usage))
         wants_usage = (body.get("stream_options") or {}).get("include_usage")
@@ -394,6 +425,147 @@ class ProviderServer:
             for model in self.openai_models
         ]
         return web.json_response({"object": "list", "data": data})
+
+    # Azure and OpenRouter: OpenAI's format with things of their own
+
+    async def _azure_chat(self, request: web.Request) -> web.StreamResponse:
+        body, reply = await self._begin(request)
+        if not request.query.get("api-version"):
+            return web.json_response({"error": {"code": "404", "message": "no"}}, status=404)
+        if reply.failure is Failure.BLOCKED:
+            return web.json_response(_azure_filter_error(reply), status=400)
+        if early := await self._fail_early(request, reply, _openai_error):
+            return early
+        usage = _openai_usage(body, reply) if reply.has_usage else None
+        filtered = {"choices": [], "model": "", "prompt_filter_results": [{"prompt_index": 0}]}
+        lines = [_event(filtered), *_openai_lines(body["model"], reply, usage)]
+        is_blocked = reply.failure is Failure.INLINE_BLOCKED
+        return await self._stream_openai(
+            request, reply, lines, error=_azure_filter_error(reply) if is_blocked else None
+        )
+
+    async def _openrouter_chat(self, request: web.Request) -> web.StreamResponse:
+        body, reply = await self._begin(request)
+        if reply.failure is Failure.BLOCKED:
+            metadata = {"reasons": ["violence"], "flagged_input": "kill", "provider_name": "m"}
+            error = {"code": 403, "message": "Your input was flagged", "metadata": metadata}
+            return web.json_response({"error": error}, status=403)
+        if early := await self._fail_early(request, reply, _openai_error):
+            return early
+        lines = _openai_lines(body["model"], reply, None)
+        *chunks, done = lines if reply.failure is not Failure.NO_DONE else [*lines, b""]
+        if reply.has_usage:
+            # It has a choice, which repeats the end.
+            choice = {"index": 0, "delta": {"content": ""}, "finish_reason": reply.finish_reason}
+            usage = _openai_usage(body, reply) | {"cost": reply.cost, "is_byok": False}
+            last = {"id": "gen-1", "model": body["model"], "choices": [choice], "usage": usage}
+            chunks.append(_event(last))
+        error = {
+            "error": {"code": 502, "message": reply.error, "metadata": {}},
+            "choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}],
+        }
+        return await self._stream_openai(request, reply, [*chunks, done], error=error)
+
+    async def _stream_openai(
+        self,
+        request: web.Request,
+        reply: Reply,
+        lines: list[bytes],
+        *,
+        error: dict[str, Any] | None = None,
+    ) -> web.StreamResponse:
+        return await self._stream(
+            request,
+            reply,
+            content_type="text/event-stream; charset=utf-8",
+            lines=lines,
+            comment=b": OPENROUTER PROCESSING\n\n",
+            broken=b'data: {"choices": [{"delta"\n\n',
+            odd=b'data: {"choices": ["text"]}\n\n',
+            error=_event(error or _openai_error(reply)),
+        )
+
+    async def _openrouter_list(self, request: web.Request) -> web.StreamResponse:
+        _, reply = await self._begin(request)
+        if early := await self._fail_early(request, reply, _openai_error):
+            return early
+        data = [{"id": name, "context_length": 200_000} for name in OPENROUTER_MODELS]
+        return web.json_response({"data": data})
+
+    # Anthropic
+
+    async def _anthropic_chat(self, request: web.Request) -> web.StreamResponse:
+        body, reply = await self._begin(request)
+        if early := await self._fail_early(request, reply, _anthropic_error):
+            return early
+        if reply.failure is Failure.BLOCKED:
+            reply = replace(reply, text="", finish_reason="content_filter")
+        return await self._stream(
+            request,
+            reply,
+            content_type="text/event-stream; charset=utf-8",
+            lines=_anthropic_lines(body, reply),
+            comment=_named_event({"type": "ping"}),
+            broken=b'event: content_block_delta\ndata: {"type": "content_bl\n\n',
+            odd=_named_event({"type": "content_block_delta", "delta": "text"}),
+            error=_named_event(_anthropic_error(replace(reply, status=529))),
+        )
+
+    async def _anthropic_list(self, request: web.Request) -> web.StreamResponse:
+        _, reply = await self._begin(request)
+        if early := await self._fail_early(request, reply, _anthropic_error):
+            return early
+        data = [
+            {"type": "model", "id": name, "display_name": name, "max_input_tokens": 500_000}
+            for name in ANTHROPIC_MODELS
+        ]
+        return web.json_response({"data": data, "has_more": False})
+
+    # Gemini
+
+    async def _gemini_chat(self, request: web.Request) -> web.StreamResponse:
+        body, reply = await self._begin(request)
+        if early := await self._fail_early(request, reply, _gemini_error, has_retry_header=False):
+            return early
+        return await self._stream(
+            request,
+            reply,
+            content_type="text/event-stream",
+            lines=_gemini_lines(request.match_info["model"], body, reply),
+            comment=b"\r\n",
+            broken=b'data: {"candidates": [{"content"\r\n\r\n',
+            odd=b'data: {"candidates": [{"content": "text"}]}\r\n\r\n',
+            error=_event(_gemini_error(replace(reply, status=503))),
+        )
+
+    async def _gemini_embed(self, request: web.Request) -> web.StreamResponse:
+        body, reply = await self._begin(request)
+        if early := await self._fail_early(request, reply, _gemini_error, has_retry_header=False):
+            return early
+        if reply.failure is Failure.INLINE_ERROR:
+            return web.json_response(_gemini_error(replace(reply, status=404)), status=404)
+        if reply.failure is Failure.MALFORMED:
+            return web.Response(text='{"embeddings": [', content_type="application/json")
+        texts = ["".join(p["text"] for p in r["content"]["parts"]) for r in body["requests"]]
+        rows = self._rows(texts, reply.failure, request.match_info["model"])
+        return web.json_response({"embeddings": [{"values": row} for row in rows]})
+
+    async def _gemini_list(self, request: web.Request) -> web.StreamResponse:
+        _, reply = await self._begin(request)
+        if early := await self._fail_early(request, reply, _gemini_error, has_retry_header=False):
+            return early
+        models = [
+            {
+                "name": f"models/{name}",
+                "inputTokenLimit": 1_000_000,
+                "outputTokenLimit": 64_000,
+                "supportedGenerationMethods": [
+                    "embedContent" if "embed" in name else "generateContent"
+                ],
+            }
+            for name in GEMINI_MODELS
+        ]
+        return web.json_response({"models": models})
 
     # Ollama
 
@@ -606,6 +778,52 @@ def _openai_error(reply: Reply) -> dict[str, Any]:
     return {"error": error}
 
 
+def _azure_filter_error(reply: Reply) -> dict[str, Any]:
+    innererror = {"code": "ResponsibleAIPolicyViolation", "content_filter_result": {}}
+    error = {"code": "content_filter", "message": reply.error, "status": 400, "param": "prompt"}
+    return {"error": error | {"innererror": innererror}}
+
+
+_ANTHROPIC_ERRORS = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    529: "overloaded_error",
+}
+_GEMINI_ERRORS = {
+    400: "INVALID_ARGUMENT",
+    401: "UNAUTHENTICATED",
+    403: "PERMISSION_DENIED",
+    404: "NOT_FOUND",
+    429: "RESOURCE_EXHAUSTED",
+    503: "UNAVAILABLE",
+}
+
+
+def _anthropic_error(reply: Reply) -> dict[str, Any]:
+    is_quota = reply.code == "insufficient_quota"
+    kind = "billing_error" if is_quota else _ANTHROPIC_ERRORS.get(reply.status, "api_error")
+    return {"type": "error", "error": {"type": kind, "message": reply.error}, "request_id": "r1"}
+
+
+def _gemini_error(reply: Reply) -> dict[str, Any]:
+    """There is no Retry-After: the wait is in the body."""
+    details: list[dict[str, Any]] = [{"@type": "type.googleapis.com/google.rpc.Help"}]
+    if reply.code:
+        details.append({"@type": "type.googleapis.com/google.rpc.ErrorInfo", "reason": reply.code})
+    if reply.retry_after:
+        wait = {"retryDelay": f"{reply.retry_after}s"}
+        details.append({"@type": "type.googleapis.com/google.rpc.RetryInfo"} | wait)
+    status = _GEMINI_ERRORS.get(reply.status, "INTERNAL")
+    error = {"code": reply.status, "message": reply.error, "status": status, "details": details}
+    return {"error": error}
+
+
 def _ollama_error(reply: Reply) -> dict[str, Any]:
     return {"error": reply.error}
 
@@ -654,6 +872,75 @@ def _openai_lines(model: str, reply: Reply, usage: dict[str, int] | None) -> lis
     if reply.failure is not Failure.NO_DONE:
         lines.append(b"data: [DONE]\n\n")
     return lines
+
+
+def _openai_usage(body: dict[str, Any], reply: Reply) -> dict[str, Any]:
+    prompt = sum(_count_words(str(m["content"])) for m in body["messages"])
+    return {
+        "prompt_tokens": prompt,
+        "completion_tokens": _count_words(reply.text),
+        "total_tokens": prompt + _count_words(reply.text),
+        "prompt_tokens_details": {"cached_tokens": reply.cached_tokens},
+    }
+
+
+def _named_event(event: dict[str, Any]) -> bytes:
+    return f"event: {event['type']}\n".encode() + _event(event)
+
+
+def _anthropic_lines(body: dict[str, Any], reply: Reply) -> list[bytes]:
+    prompt = _count_words(str(body.get("system", "")))
+    prompt += sum(_count_words(str(m["content"])) for m in body["messages"])
+    read = {
+        "input_tokens": prompt - reply.cached_tokens,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": reply.cached_tokens,
+        "output_tokens": 1,
+    }
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "model": body["model"]}
+    written = {"input_tokens": None, "output_tokens": _count_words(reply.text)}
+    reason = "refusal" if reply.is_refusal else reply.finish_reason
+    reasons = {"stop": "end_turn", "length": "max_tokens", "content_filter": "refusal"}
+    block = {"type": "text", "text": ""}
+    deltas = [{"type": "text_delta", "text": piece} for piece in _pieces(reply.text)]
+    end = {"type": "message_delta", "delta": {"stop_reason": reasons.get(reason, reason)}}
+    events: list[dict[str, Any]] = [
+        {
+            "type": "message_start",
+            "message": message | ({"usage": read} if reply.has_usage else {}),
+        },
+        {"type": "content_block_start", "index": 0, "content_block": block},
+        {"type": "ping"},
+        *({"type": "content_block_delta", "index": 0, "delta": delta} for delta in deltas),
+        {"type": "content_block_stop", "index": 0},
+        end | ({"usage": written} if reply.has_usage else {}),
+        {"type": "message_stop"},
+    ]
+    return [_named_event(event) for event in events]
+
+
+def _gemini_lines(model: str, body: dict[str, Any], reply: Reply) -> list[bytes]:
+    said = [*body["contents"], body.get("systemInstruction", {"parts": []})]
+    prompt = sum(_count_words(part["text"]) for content in said for part in content["parts"])
+
+    def event(chunk: dict[str, Any], written: int) -> bytes:
+        counts = {"promptTokenCount": prompt, "cachedContentTokenCount": reply.cached_tokens}
+        if written:  # one of them a thought's
+            counts |= {"candidatesTokenCount": written - 1, "thoughtsTokenCount": 1}
+        usage = {"usageMetadata": counts} if reply.has_usage else {}
+        line = json.dumps(chunk | usage | {"modelVersion": model})
+        return b"data: " + line.encode() + b"\r\n\r\n"
+
+    if reply.failure is Failure.BLOCKED:
+        return [event({"promptFeedback": {"blockReason": "SAFETY"}}, 0)]
+    reason = "content_filter" if reply.is_refusal else reply.finish_reason
+    reasons = {"stop": "STOP", "length": "MAX_TOKENS", "content_filter": "SAFETY"}
+    lines = [
+        event({"candidates": [{"content": {"role": "model", "parts": [{"text": piece}]}}]}, count)
+        for count, piece in enumerate(_pieces(reply.text), start=1)
+    ]
+    last = {"index": 0, "finishReason": reasons.get(reason, reason)}
+    return [*lines, event({"candidates": [last]}, _count_words(reply.text))]
 
 
 def _ollama_lines(model: str, reply: Reply, prompt_tokens: int) -> list[bytes]:

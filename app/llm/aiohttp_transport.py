@@ -1,6 +1,6 @@
 """HTTP for the OpenAI SDK by aiohttp: its parser is in C, and a body is read without layers."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import cast
 from urllib.request import getproxies, proxy_bypass
 
@@ -51,21 +51,25 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
     def __init__(self, *, connect_timeout_s: float) -> None:
         self._connect_timeout_s = connect_timeout_s
         self._session: aiohttp.ClientSession | None = None
+        self._proxies: Mapping[str, str] = {}
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Raises httpx2.ConnectTimeout, or httpx2.ConnectError for all before the headers."""
         if self._session is None:
             self._session = self._open_session()
+            # Once: it looks through the whole environment.
+            self._proxies = getproxies()
         content = await request.aread()
+        # httpx2 has made a header of the name and the password.
+        url = request.url.copy_with(userinfo=b"") if request.url.userinfo else request.url
         try:
             response = await self._session.request(
                 request.method,
-                # httpx2 has made a header of the name and the password.
-                str(request.url.copy_with(userinfo=b"")),
+                str(url),
                 headers=request.headers.multi_items(),
                 data=content or None,
                 allow_redirects=False,  # httpx2 follows them, and keeps the key from other hosts
-                proxy=_proxy_for(request.url),
+                proxy=_proxy_for(url, self._proxies),
             )
         except TimeoutError as exc:
             raise httpx2.ConnectTimeout("No connection in time.", request=request) from exc
@@ -107,8 +111,7 @@ async def _send_once(
         raise aiohttp.ClientConnectionError("The connection failed.") from exc
 
 
-def _proxy_for(url: httpx2.URL) -> str | None:
-    proxies = getproxies()
+def _proxy_for(url: httpx2.URL, proxies: Mapping[str, str]) -> str | None:
     if not proxies or proxy_bypass(url.host):
         return None
     proxy = proxies.get(url.scheme) or proxies.get("all")

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from enum import StrEnum
 from typing import Protocol
 
@@ -61,10 +62,22 @@ class Source:
     title: str = ""
 
 
+class ChatOption(StrEnum):
+    """What of a request a vendor may know nothing of; by the names of OpenAI's parameters."""
+
+    TEMPERATURE = "temperature"
+    TOP_P = "top_p"
+    STOP = "stop"
+    SEED = "seed"
+    USER = "user"
+
+
 @dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One call of a chat model. `model` is the vendor's own id, without our provider prefix.
 
+    An option that the provider's `supports` lacks is left out: whoever takes it from a caller
+    refuses it before. `user` is an id for the vendor's watch on abuse, never a name or an address.
     `question` and `sources` repeat what the messages already hold, `phrases` are other names of
     what is asked for; only a provider without a language model (`extractive`) reads them.
     """
@@ -76,15 +89,23 @@ class ChatRequest:
     question: str = ""
     phrases: tuple[str, ...] = ()
     sources: tuple[Source, ...] = ()
+    stop: tuple[str, ...] = ()
+    seed: int | None = None
+    top_p: float | None = None
+    user: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens of one call. `is_estimated` when the provider did not say."""
+    """Tokens of one call. `is_estimated` when the provider did not say.
+
+    `cached_input_tokens` are those of `input_tokens` that the vendor had read before.
+    """
 
     input_tokens: int
     output_tokens: int
     is_estimated: bool = False
+    cached_input_tokens: int = 0
 
 
 class FinishReason(StrEnum):
@@ -100,17 +121,19 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class Finish:
-    """The end of an answer. `model` is what the vendor says answered."""
+    """The end of an answer. `model` is what the vendor says answered, `cost_usd` what it took."""
 
     reason: FinishReason
     usage: Usage
     model: str
+    cost_usd: Decimal | None = None
 
 
 class LLMProvider(Protocol):
-    """A vendor of chat models."""
+    """A vendor of chat models. `supports` names the options that it takes."""
 
     name: str
+    supports: frozenset[ChatOption]
 
     def stream(self, request: ChatRequest) -> AsyncIterator[TextDelta | Finish]:
         """Yield non-empty text deltas, then exactly one Finish.

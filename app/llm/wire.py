@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 from app.core.errors import ProviderError, ProviderErrorKind
 from app.core.metrics import PROVIDER_ERRORS
 from app.core.tokens import TOKENS_PER_MESSAGE, EstimatingTokenizer, count_tokens
-from app.llm.base import Finish, FinishReason, Message, Timeouts, Usage
+from app.llm.base import ChatRequest, Finish, FinishReason, Message, Timeouts, Usage
 
 T = TypeVar("T")
 
@@ -175,6 +175,82 @@ class LineSplitter:
             raise ValueError("a line without end")
 
 
+class StreamedAnswer:
+    """What has been read of one streamed answer, line by line. A subclass knows the format.
+
+    `is_done` is set by the format's terminal marker, `has_content` by the first text or thought.
+    """
+
+    def __init__(self, request: ChatRequest, provider: str) -> None:
+        self.is_done = False
+        self.has_content = False
+        self._request = request
+        self._provider = provider
+        self._lines = LineSplitter()
+        self._texts: list[str] = []
+        self._chunks = self._chunks_timed = 0
+        self._is_at_end = False
+
+    @property
+    def is_over(self) -> bool:
+        """Whether there is nothing more to read, with or without the terminal marker."""
+        return self.is_done or self._is_at_end
+
+    @property
+    def text(self) -> str:
+        return "".join(self._texts)
+
+    async def read_on(
+        self, clock: StreamClock, read: Callable[[], Awaitable[bytes]]
+    ) -> Iterator[str]:
+        """Wait for the next bytes; return an iterator over the non-empty texts in them, in order.
+
+        The iterator raises what the format's reading raises, after the texts that came before.
+        """
+        # Only chunks move the deadline: comments and blank lines are none.
+        if self._chunks > self._chunks_timed:
+            self._chunks_timed = self._chunks
+            clock.saw_chunk(has_content=self.has_content)
+        block = await clock.wait(read())
+        self._is_at_end = not block
+        return self._texts_in(self._lines.feed(block) if block else [self._lines.end()])
+
+    def _texts_in(self, lines: Sequence[bytes]) -> Iterator[str]:
+        for line in lines:
+            if text := self._read_line(line):
+                yield text
+
+    def _read_line(self, line: bytes) -> str:
+        """Return the text of a line, or "". Counts a chunk in `_chunks`."""
+        raise NotImplementedError
+
+    def _take(self, text: object, *, is_thinking: bool = False) -> str:
+        """Keep and return the text of a chunk, if it has one. A model that thinks is alive."""
+        if not text:
+            self.has_content = self.has_content or is_thinking
+            return ""
+        if not isinstance(text, str):
+            raise TypeError("content is no text")
+        self.has_content = True
+        self._texts.append(text)
+        return text
+
+
+def read_event(line: bytes) -> bytes:
+    """Return the data in a line of an event stream, b"" for comments and other fields.
+
+    Also an error as plain JSON, from servers that ignored that a stream was asked for. Raises
+    ValueError for a line of HTML.
+    """
+    if line.startswith(b"data:"):
+        return line[5:].strip()
+    if line.startswith(b"{"):
+        return line
+    if line.lstrip()[:1] == b"<":
+        raise ValueError("HTML instead of events")
+    return b""
+
+
 @contextmanager
 def counted_errors() -> Iterator[None]:
     """Count the ProviderError that passes through."""
@@ -277,7 +353,12 @@ def estimate_prompt_tokens(messages: Sequence[Message]) -> int:
 
 
 def usage_or_estimate(
-    input_tokens: object, output_tokens: object, *, messages: Sequence[Message], text: str
+    input_tokens: object,
+    output_tokens: object,
+    *,
+    messages: Sequence[Message],
+    text: str,
+    cached_input_tokens: object = 0,
 ) -> Usage:
     """Return the vendor's numbers, or estimates in place of what is missing or no number."""
     known_input, known_output = _count(input_tokens), _count(output_tokens)
@@ -285,6 +366,7 @@ def usage_or_estimate(
         estimate_prompt_tokens(messages) if known_input is None else known_input,
         count_tokens(text, _ESTIMATOR) if known_output is None else known_output,
         is_estimated=known_input is None or known_output is None,
+        cached_input_tokens=min(_count(cached_input_tokens) or 0, known_input or 0),
     )
 
 

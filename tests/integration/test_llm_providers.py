@@ -1,15 +1,18 @@
-"""The contract of the remote adapters, against a real HTTP server that speaks both formats."""
+"""The contract of the remote adapters, against a real HTTP server that speaks their formats."""
 
 import asyncio
+import logging
 from collections.abc import Callable
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 
 import numpy as np
 import pytest
 
 from app.core.errors import ProviderError, ProviderErrorKind
 from app.llm.base import (
+    ChatOption,
     ChatRequest,
     EmbeddingProvider,
     Finish,
@@ -22,6 +25,10 @@ from app.llm.base import (
     Timeouts,
     Usage,
 )
+from app.llm.providers.anthropic import AnthropicProvider
+from app.llm.providers.azure import AzureEmbedding, AzureProvider
+from app.llm.providers.compatible import CompatibleEmbedding, CompatibleProvider
+from app.llm.providers.gemini import GeminiEmbedding, GeminiProvider
 from app.llm.providers.ollama import OllamaEmbedding, OllamaProvider
 from app.llm.providers.openai import (
     COMPATIBLE_DIALECT,
@@ -29,7 +36,17 @@ from app.llm.providers.openai import (
     OpenAIEmbedding,
     OpenAIProvider,
 )
-from tests.provider_server import DEFAULT_ANSWER, DIMENSIONS, Failure, ProviderServer, Reply
+from app.llm.providers.openrouter import OpenRouterProvider
+from tests.provider_server import (
+    ANTHROPIC_MODELS,
+    DEFAULT_ANSWER,
+    DIMENSIONS,
+    OPENROUTER_MODELS,
+    Call,
+    Failure,
+    ProviderServer,
+    Reply,
+)
 
 KEY = "sk-test-key"
 # Short enough to wait for, long enough for a busy machine in the cases that must not time out.
@@ -46,8 +63,30 @@ def make_openai(url: str, timeouts: Timeouts) -> LLMProvider:
     )
 
 
+def make_azure(url: str, timeouts: Timeouts) -> LLMProvider:
+    return AzureProvider(
+        endpoint=url,
+        api_key=KEY,
+        api_version="2024-10-21",
+        deployments=("o3-prod", "m"),
+        timeouts=timeouts,
+    )
+
+
 def make_compatible(url: str, timeouts: Timeouts) -> LLMProvider:
-    return OpenAIProvider(api_key=KEY, base_url=f"{url}/v1", timeouts=timeouts)
+    return CompatibleProvider(api_key=KEY, base_url=f"{url}/v1", timeouts=timeouts)
+
+
+def make_openrouter(url: str, timeouts: Timeouts) -> LLMProvider:
+    return OpenRouterProvider(api_key=KEY, base_url=f"{url}/openrouter/v1", timeouts=timeouts)
+
+
+def make_anthropic(url: str, timeouts: Timeouts) -> LLMProvider:
+    return AnthropicProvider(api_key=KEY, base_url=f"{url}/anthropic", timeouts=timeouts)
+
+
+def make_gemini(url: str, timeouts: Timeouts) -> LLMProvider:
+    return GeminiProvider(api_key=KEY, base_url=f"{url}/gemini", timeouts=timeouts)
 
 
 def make_ollama(url: str, timeouts: Timeouts) -> LLMProvider:
@@ -64,18 +103,40 @@ def make_openai_embedding(url: str, timeouts: Timeouts) -> EmbeddingProvider:
     )
 
 
+def make_azure_embedding(url: str, timeouts: Timeouts) -> EmbeddingProvider:
+    return AzureEmbedding(
+        endpoint=url,
+        api_key=KEY,
+        api_version="2024-10-21",
+        deployment="text-embedding-3-small",
+        timeouts=timeouts,
+    )
+
+
 def make_compatible_embedding(url: str, timeouts: Timeouts) -> EmbeddingProvider:
-    return OpenAIEmbedding(api_key=KEY, base_url=f"{url}/v1", model="bge", timeouts=timeouts)
+    return CompatibleEmbedding(api_key=KEY, base_url=f"{url}/v1", model="bge", timeouts=timeouts)
+
+
+def make_gemini_embedding(url: str, timeouts: Timeouts) -> EmbeddingProvider:
+    return GeminiEmbedding(
+        api_key=KEY, base_url=f"{url}/gemini", model="gemini-embedding-001", timeouts=timeouts
+    )
 
 
 def make_ollama_embedding(url: str, timeouts: Timeouts) -> EmbeddingProvider:
     return OllamaEmbedding(base_url=url, model="nomic-embed-text", timeouts=timeouts)
 
 
-chat_providers = pytest.mark.parametrize("make", [make_openai, make_compatible, make_ollama])
-embeddings = pytest.mark.parametrize(
-    "make", [make_openai_embedding, make_compatible_embedding, make_ollama_embedding]
+CHAT = (
+    *(make_openai, make_azure, make_compatible, make_openrouter),
+    *(make_anthropic, make_gemini, make_ollama),
 )
+EMBEDDINGS = (
+    *(make_openai_embedding, make_azure_embedding, make_compatible_embedding),
+    *(make_gemini_embedding, make_ollama_embedding),
+)
+chat_providers = pytest.mark.parametrize("make", CHAT)
+embeddings = pytest.mark.parametrize("make", EMBEDDINGS)
 
 
 @dataclass
@@ -120,7 +181,8 @@ async def test_answer_is_deltas_then_one_finish_with_usage(
 
     assert outcome.text == DEFAULT_ANSWER
     assert outcome.deltas > 3
-    assert outcome.finish == Finish(FinishReason.STOP, Usage(3, 9), "m")
+    cost_usd = Decimal("0.00042") if make is make_openrouter else None
+    assert outcome.finish == Finish(FinishReason.STOP, Usage(3, 9), "m", cost_usd)
 
 
 K = ProviderErrorKind
@@ -325,25 +387,213 @@ async def test_retry_after_is_passed_on(
     assert outcome.error.retry_after_s == seconds
 
 
+@chat_providers
 @pytest.mark.parametrize("reply", [Reply(finish_reason="content_filter"), Reply(is_refusal=True)])
-async def test_refusal_is_content_filter(reply: Reply, server: ProviderServer) -> None:
+async def test_refusal_is_content_filter(
+    make: MakeProvider, reply: Reply, server: ProviderServer
+) -> None:
+    if make is make_ollama:
+        pytest.skip("Ollama filters nothing.")
     server.script(reply)
 
-    outcome = await consume(make_openai(server.url, PATIENT))
+    outcome = await consume(make(server.url, PATIENT))
 
     assert outcome.finish is not None
     assert outcome.finish.reason is FinishReason.CONTENT_FILTER
     assert outcome.text == DEFAULT_ANSWER
 
 
-async def test_filtered_answer_may_be_empty(server: ProviderServer) -> None:
-    server.script(Reply(text="", finish_reason="content_filter"))
+@pytest.mark.parametrize("make", [*CHAT[:3], make_openrouter, make_anthropic, make_gemini])
+async def test_blocked_prompt_is_a_filtered_answer_without_a_word(
+    make: MakeProvider, server: ProviderServer
+) -> None:
+    """Not an error of the provider: another model would be asked the same."""
+    server.script(Reply(failure=Failure.BLOCKED))
 
-    outcome = await consume(make_compatible(server.url, PATIENT))
+    outcome = await consume(make(server.url, PATIENT))
 
     assert outcome.finish is not None
     assert outcome.finish.reason is FinishReason.CONTENT_FILTER
     assert outcome.deltas == 0
+
+
+async def test_azure_filter_may_end_an_answer_in_the_middle(server: ProviderServer) -> None:
+    server.script(Reply(failure=Failure.INLINE_BLOCKED))
+
+    outcome = await consume(make_azure(server.url, PATIENT))
+
+    assert outcome.finish is not None
+    assert outcome.finish.reason is FinishReason.CONTENT_FILTER
+    assert DEFAULT_ANSWER.startswith(outcome.text)
+    assert outcome.text
+
+
+@chat_providers
+async def test_filtered_answer_may_be_empty(make: MakeProvider, server: ProviderServer) -> None:
+    if make is make_ollama:
+        pytest.skip("Ollama filters nothing.")
+    server.script(Reply(text="", finish_reason="content_filter"))
+
+    outcome = await consume(make(server.url, PATIENT))
+
+    assert outcome.finish is not None
+    assert outcome.finish.reason is FinishReason.CONTENT_FILTER
+    assert outcome.deltas == 0
+
+
+@chat_providers
+async def test_cached_tokens_are_part_of_the_input(
+    make: MakeProvider, server: ProviderServer
+) -> None:
+    if make is make_ollama:
+        pytest.skip("Ollama does not tell.")
+    server.script(Reply(cached_tokens=2))
+
+    outcome = await consume(make(server.url, PATIENT))
+
+    assert outcome.finish is not None
+    assert outcome.finish.usage == Usage(3, 9, cached_input_tokens=2)
+
+
+@pytest.mark.parametrize(
+    ("cost", "expected"),
+    [(0, Decimal(0)), (1.25, Decimal("1.25")), (1e-7, Decimal("1E-7"))]
+    + [(odd, None) for odd in (None, -1, "1.0", True)],
+)
+async def test_openrouter_says_what_the_call_cost(
+    cost: object, expected: Decimal | None, server: ProviderServer
+) -> None:
+    server.script(replace(Reply(), cost=cost))  # type: ignore[arg-type]  # vendors send anything
+
+    outcome = await consume(make_openrouter(server.url, PATIENT))
+
+    assert outcome.finish is not None
+    assert outcome.finish.cost_usd == expected
+
+
+async def test_openrouter_keeps_prompts_from_those_who_train_on_them(
+    server: ProviderServer,
+) -> None:
+    await consume(make_openrouter(server.url, PATIENT))
+    url = f"{server.url}/openrouter/v1"
+    await consume(OpenRouterProvider(api_key=KEY, base_url=url, data_collection="allow"))
+
+    denied, allowed = server.calls
+    assert denied.body["provider"] == {"data_collection": "deny"}
+    assert allowed.body["provider"] == {"data_collection": "allow"}
+    assert denied.headers["x-openrouter-title"] == "Footnote"
+
+
+SENT_OPTIONS: dict[MakeProvider, Callable[[Call], dict[str, object]]] = {
+    **dict.fromkeys(CHAT[:4], lambda call: call.body),
+    make_anthropic: lambda call: {
+        "stop": call.body.get("stop_sequences"),
+        "user": (call.body.get("metadata") or {}).get("user_id"),
+    },
+    make_gemini: lambda call: {
+        "stop": call.body["generationConfig"].get("stopSequences"),
+        "seed": call.body["generationConfig"].get("seed"),
+        "top_p": call.body["generationConfig"].get("topP"),
+        "temperature": call.body["generationConfig"].get("temperature"),
+    },
+    make_ollama: lambda call: call.body["options"],
+}
+
+
+@chat_providers
+async def test_options_are_sent_where_they_are_supported(
+    make: MakeProvider, server: ProviderServer
+) -> None:
+    given = {"stop": ("END",), "seed": 7, "top_p": 0.25, "user": "u-1"}
+    provider = make(server.url, PATIENT)
+    await consume(provider, replace(ask(), **given))  # type: ignore[arg-type]  # of many types
+    bare = make(server.url, PATIENT)
+    await consume(bare)
+
+    expected = {"temperature": 0.5} | given | {"stop": ["END"]}
+    sent, plain = (SENT_OPTIONS[make](call) for call in server.calls)
+    for option in ChatOption:
+        value = expected[option.value] if option in provider.supports else None
+        assert sent.get(option.value) == value, option
+        if option is not ChatOption.TEMPERATURE:
+            assert plain.get(option.value) is None
+
+
+@pytest.mark.parametrize("make", [make_anthropic, make_gemini])
+async def test_system_words_stand_apart_and_roles_take_turns(
+    make: MakeProvider, server: ProviderServer
+) -> None:
+    said = [
+        *((Role.SYSTEM, "Answer."), (Role.USER, "One."), (Role.USER, "Two.")),
+        *((Role.ASSISTANT, "Yes."), (Role.SYSTEM, "Briefly."), (Role.USER, "Three.")),
+    ]
+    messages = tuple(Message(role, content) for role, content in said)
+    await consume(make(server.url, PATIENT), replace(ask(), messages=messages))
+
+    body = server.calls[0].body
+    if make is make_anthropic:
+        assert body["system"] == "Answer.\n\nBriefly."
+        turns = [(turn["role"], turn["content"]) for turn in body["messages"]]
+    else:
+        assert body["systemInstruction"]["parts"] == [{"text": "Answer.\n\nBriefly."}]
+        turns = [
+            (turn["role"], "\n\n".join(part["text"] for part in turn["parts"]))
+            for turn in body["contents"]
+        ]
+    answerer = "assistant" if make is make_anthropic else "model"
+    assert turns == [("user", "One.\n\nTwo."), (answerer, "Yes."), ("user", "Three.")]
+
+
+async def test_anthropic_gets_no_temperature(server: ProviderServer) -> None:
+    """Its newer models refuse one, and its SDK has no such parameter."""
+    await consume(make_anthropic(server.url, PATIENT))
+
+    body = server.calls[0].body
+    assert body["max_tokens"] == 256
+    assert not {"temperature", "top_p", "top_k"} & body.keys()
+
+
+async def test_gemini_limit_per_minute_is_no_empty_account(server: ProviderServer) -> None:
+    words = "You exceeded your current quota, please check your plan and billing details."
+    limit = Reply(failure=Failure.STATUS, status=429, error=words)
+    server.script(replace(limit, retry_after="17.5"), limit)
+
+    limited = await consume(make_gemini(server.url, PATIENT))
+    empty = await consume(make_gemini(server.url, PATIENT))
+
+    assert limited.error is not None
+    assert (limited.error.kind, limited.error.retry_after_s) == (K.RATE_LIMITED, 17.5)
+    assert empty.error is not None
+    assert empty.error.kind is K.QUOTA
+
+
+async def test_gemini_key_that_is_none_is_refused(server: ProviderServer) -> None:
+    server.script(Reply(failure=Failure.STATUS, status=400, code="API_KEY_INVALID"))
+
+    outcome = await consume(make_gemini(server.url, PATIENT))
+
+    assert outcome.error is not None
+    assert outcome.error.kind is K.AUTH
+
+
+async def test_deployments_are_azures_models(server: ProviderServer) -> None:
+    await consume(make_azure(server.url, PATIENT), ask(model="o3-prod"))
+    provider = make_azure(server.url, PATIENT)
+    listed = await provider.list_models()
+    window = await provider.context_window("gpt-4.1-eu")
+    await provider.aclose()
+
+    assert listed == ["m", "o3-prod"]
+    assert window == 1_047_576
+    (call,) = server.calls
+    assert call.path == "/openai/deployments/o3-prod/chat/completions"
+    assert "temperature" not in call.body
+
+
+async def test_server_without_a_key_gets_none(server: ProviderServer) -> None:
+    await consume(CompatibleProvider(api_key="", base_url=server.openai_url, timeouts=PATIENT))
+
+    assert "authorization" not in server.calls[0].headers
 
 
 async def test_only_openai_itself_must_send_done(server: ProviderServer) -> None:
@@ -389,28 +639,116 @@ async def test_compatible_servers_get_the_old_fields(server: ProviderServer) -> 
     assert "max_completion_tokens" not in body
 
 
-async def test_environment_identity_reaches_no_server(
-    server: ProviderServer, monkeypatch: pytest.MonkeyPatch
+# What the SDKs look for in the environment, and what belongs to other programs of the same vendors.
+CANARIES = {
+    "OPENAI_API_KEY": "leak-openai",
+    "OPENAI_ADMIN_KEY": "leak-admin",
+    "OPENAI_ORG_ID": "leak-org",
+    "OPENAI_PROJECT_ID": "leak-project",
+    "OPENAI_BASE_URL": "http://127.0.0.1:9/leak",
+    "OPENAI_API_VERSION": "leak-version",
+    "OPENAI_CUSTOM_HEADERS": "X-Team: leak\nAuthorization: Bearer leak",
+    "AZURE_OPENAI_API_KEY": "leak-azure",
+    "AZURE_OPENAI_AD_TOKEN": "leak-ad",
+    "AZURE_OPENAI_ENDPOINT": "http://127.0.0.1:9/leak",
+    "ANTHROPIC_API_KEY": "leak-anthropic",
+    "ANTHROPIC_AUTH_TOKEN": "leak-token",
+    "ANTHROPIC_BASE_URL": "http://127.0.0.1:9/leak",
+    "ANTHROPIC_CUSTOM_HEADERS": "X-Team: leak\nAuthorization: Bearer leak",
+    "ANTHROPIC_PROFILE": "leak",
+    "GEMINI_API_KEY": "leak-gemini",
+    "GOOGLE_API_KEY": "leak-google",
+    "GOOGLE_GEMINI_BASE_URL": "http://127.0.0.1:9/leak",
+    "GOOGLE_VERTEX_BASE_URL": "http://127.0.0.1:9/leak",
+    "GOOGLE_GENAI_USE_VERTEXAI": "true",
+    "GOOGLE_GENAI_USE_ENTERPRISE": "true",
+    "GOOGLE_GENAI_API_VERSION": "leak",
+    "GOOGLE_CLOUD_PROJECT": "leak-cloud",
+    "GOOGLE_CLOUD_LOCATION": "leak-location",
+    "OPENROUTER_API_KEY": "leak-openrouter",
+}
+BEARER = ("authorization", f"Bearer {KEY}")
+CREDENTIALS: dict[object, tuple[str, str] | None] = {
+    make_azure: ("api-key", KEY),
+    make_azure_embedding: ("api-key", KEY),
+    make_gemini: ("x-goog-api-key", KEY),
+    make_gemini_embedding: ("x-goog-api-key", KEY),
+    make_ollama: None,
+    make_ollama_embedding: None,
+}
+CREDENTIAL_HEADERS = {"authorization", "api-key", "x-api-key", "x-goog-api-key"}
+IDENTITY_HEADERS = {"openai-organization", "openai-project", "x-team", "x-goog-user-project"}
+
+
+def plant_canaries(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in CANARIES.items():
+        monkeypatch.setenv(name, value)
+
+
+def check_own_credentials(call: Call, credentials: tuple[str, str] | None) -> None:
+    assert "leak" not in f"{call.path} {call.headers} {call.body}"
+    sent = {(name, call.headers[name]) for name in CREDENTIAL_HEADERS & call.headers.keys()}
+    assert sent == ({credentials} if credentials else set())
+    assert not IDENTITY_HEADERS & call.headers.keys()
+
+
+@chat_providers
+async def test_nothing_of_the_environment_reaches_a_chat_server(
+    make: MakeProvider, server: ProviderServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("OPENAI_ORG_ID", "org-leak")
-    monkeypatch.setenv("OPENAI_PROJECT_ID", "proj-leak")
-    monkeypatch.setenv("OPENAI_API_KEY", "sk-leak")
-    monkeypatch.setenv("OPENAI_ADMIN_KEY", "sk-leak-admin")
-    monkeypatch.setenv("OPENAI_CUSTOM_HEADERS", "X-Team: leak\nAuthorization: Bearer leak")
+    plant_canaries(monkeypatch)
 
-    for make in (make_openai, make_compatible, make_ollama):
-        await consume(make(server.url, PATIENT))
-    for make_embedding in (make_openai_embedding, make_ollama_embedding):
-        embedding = make_embedding(server.url, PATIENT)
-        await embedding.embed(["text"], purpose=Purpose.QUERY)
-        await embedding.aclose()
+    provider = make(server.url, PATIENT)
+    await provider.list_models()
+    outcome = await consume(provider)
 
-    assert len(server.calls) == 5
+    assert outcome.finish is not None
+    assert len(server.calls) == (1 if make is make_azure else 2)
     for call in server.calls:
-        assert "leak" not in str(call.headers)
-        is_openai = call.path.startswith("/v1/")
-        assert call.headers.get("authorization") == (f"Bearer {KEY}" if is_openai else None)
-        assert not {"openai-organization", "openai-project", "x-team"} & call.headers.keys()
+        check_own_credentials(call, CREDENTIALS.get(make, BEARER))
+
+
+@embeddings
+async def test_nothing_of_the_environment_reaches_an_embedding_server(
+    make: MakeEmbedding, server: ProviderServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant_canaries(monkeypatch)
+
+    embedding = make(server.url, PATIENT)
+    await embedding.embed(["text"], purpose=Purpose.QUERY)
+    await embedding.aclose()
+
+    (call,) = server.calls
+    check_own_credentials(call, CREDENTIALS.get(make, BEARER))
+
+
+@chat_providers
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(failure=Failure.STATUS, status=401, error=f"Incorrect API key provided: {KEY}"),
+        Reply(failure=Failure.INLINE_ERROR, error=f"Incorrect API key provided: {KEY}"),
+        Reply(),
+    ],
+    ids=["refused", "inline", "answered"],
+)
+async def test_no_key_and_no_prompt_in_an_error_or_a_log(
+    make: MakeProvider,
+    reply: Reply,
+    server: ProviderServer,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Even when the vendor repeats the key in its answer."""
+    server.script(reply)
+    with caplog.at_level(logging.INFO):
+        outcome = await consume(make(server.url, PATIENT), ask(content="my secret question"))
+
+    assert (outcome.error is None) is (reply.failure is Failure.NONE)
+    seen = f"{outcome.error!r} {outcome.error} {caplog.text}"
+    if outcome.error:
+        seen += f" {outcome.error.message} {outcome.error.details}"
+    assert KEY not in seen
+    assert "secret question" not in seen
 
 
 async def test_ollama_gets_a_window_that_holds_the_prompt(server: ProviderServer) -> None:
@@ -431,14 +769,59 @@ async def test_missing_ollama_model_says_how_to_pull_it(server: ProviderServer) 
     assert "ollama pull m" in outcome.error.message
 
 
-async def test_models_are_listed(server: ProviderServer) -> None:
-    openai, ollama = make_openai(server.url, PATIENT), make_ollama(server.url, PATIENT)
+@pytest.mark.parametrize(
+    ("make", "models"),
+    [
+        (make_openai, ["gpt-4.1-mini", "text-embedding-3-small"]),
+        (make_compatible, ["gpt-4.1-mini", "text-embedding-3-small"]),
+        (make_openrouter, list(OPENROUTER_MODELS)),
+        (make_anthropic, list(ANTHROPIC_MODELS)),
+        (make_gemini, ["gemini-3.8-flash", "gemini-3.8-pro"]),
+        (make_ollama, ["nomic-embed-text:latest", "qwen3:8b", "llama3.2:latest"]),
+    ],
+)
+async def test_models_are_listed(
+    make: MakeProvider, models: list[str], server: ProviderServer
+) -> None:
+    provider = make(server.url, PATIENT)
 
-    assert await openai.list_models() == sorted(server.openai_models)
-    assert await ollama.list_models() == list(server.ollama_models)
+    assert await provider.list_models() == models
 
-    await openai.aclose()
-    await ollama.aclose()
+    await provider.aclose()
+
+
+@pytest.mark.parametrize(
+    ("make", "model", "window"),
+    [
+        (make_openrouter, "anthropic/claude-sonnet-5", 200_000),
+        (make_anthropic, "claude-sonnet-5", 500_000),
+        (make_anthropic, "claude-unheard-of", 200_000),
+        (make_gemini, "gemini-3.8-pro", 1_064_000),
+        (make_gemini, "gemini-unheard-of", 8_192),
+    ],
+)
+async def test_windows_are_what_the_vendor_lists(
+    make: MakeProvider, model: str, window: int, server: ProviderServer
+) -> None:
+    provider = make(server.url, PATIENT)
+
+    assert await provider.context_window(model) == window
+
+    await provider.aclose()
+
+
+@chat_providers
+async def test_a_list_that_fails_has_its_kind(make: MakeProvider, server: ProviderServer) -> None:
+    if make is make_azure:
+        pytest.skip("Its list is a setting.")
+    server.looks = Reply(failure=Failure.STATUS, status=401)
+    provider = make(server.url, PATIENT)
+
+    with pytest.raises(ProviderError) as caught:
+        await provider.list_models()
+    await provider.aclose()
+
+    assert caught.value.kind is K.AUTH
 
 
 TEXTS = ["Net sales fell in Europe.", "The board has nine members.", "Sales in Europe"]

@@ -7,9 +7,10 @@ import pytest
 
 from app.config import Settings
 from app.core.errors import NotFound
-from app.llm.model_names import ModelsMisconfigured
+from app.llm import model_lists
+from app.llm.model_names import CHAT_PROVIDERS, ModelsMisconfigured
 from app.llm.registry import Models, open_models
-from tests.provider_server import ProviderServer
+from tests.provider_server import Failure, ProviderServer, Reply
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -49,6 +50,22 @@ async def test_embedding_models_can_not_answer(tmp_path: Path, server: ProviderS
     server.ollama_models = ("nomic-embed-text:latest", "bge-m3:latest")
     async with open_with(tmp_path, ollama_base_url=server.url) as models:
         assert await resolve(models, None) == "extractive/extractive"
+        assert await models.list_models() == ["extractive/extractive"]
+
+
+async def test_a_vendor_that_lists_no_models_just_now_keeps_those_it_had(
+    tmp_path: Path, server: ProviderServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_lists, "FRESH_S", 0.0)
+    monkeypatch.setattr(model_lists, "USABLE_S", 0.0)
+    server.openai_models = ("own-model", "text-embedding-3-small")
+    async with open_with(tmp_path, openai_api_key="k", openai_base_url=server.openai_url) as models:
+        before = await models.list_models()
+        server.looks = Reply(failure=Failure.STATUS, status=429)
+        assert await models.list_models() == before
+        assert await resolve(models, "own-model") == "openai/own-model"
+        assert (await models.status())["openai"] == "ok"
+        server.looks = Reply(failure=Failure.STATUS, status=500)
         assert await models.list_models() == ["extractive/extractive"]
 
 
@@ -116,9 +133,14 @@ async def test_status_tells_configured_from_reachable(
     ) as models:
         half = await models.status()
 
-    assert bare == {"openai": "unconfigured", "ollama": "unconfigured", "extractive": "ok"}
+    assert set(bare) == set(CHAT_PROVIDERS)
+    assert {name for name, state in bare.items() if state != "unconfigured"} == {"extractive"}
     assert needed["ollama"] == "unreachable"
-    assert half == {"openai": "unreachable", "ollama": "ok", "extractive": "ok"}
+    assert {name: half[name] for name in half if half[name] != "unconfigured"} == {
+        "openai": "unreachable",
+        "ollama": "ok",
+        "extractive": "ok",
+    }
 
 
 @pytest.mark.parametrize(

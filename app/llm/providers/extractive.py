@@ -20,6 +20,7 @@ from app.core.sentences import Sentence, SentenceKind, find_header, is_header, s
 from app.core.tokens import EstimatingTokenizer, Tokenizer, count_tokens
 from app.llm.base import (
     NOT_IN_DOCUMENTS,
+    ChatOption,
     ChatRequest,
     Finish,
     FinishReason,
@@ -123,6 +124,7 @@ class ExtractiveProvider:
     """Quotes the sources instead of writing. Reads `question` and `sources` of the request."""
 
     name = "extractive"
+    supports: frozenset[ChatOption] = frozenset()
 
     def stream(self, request: ChatRequest) -> AsyncIterator[TextDelta | Finish]:
         """Yield a few words at a time, then Finish: LENGTH when `max_tokens` left sentences out.

@@ -12,6 +12,7 @@ import aiohttp
 from app.core.errors import ProviderError, ProviderErrorKind
 from app.core.tokens import EstimatingTokenizer, Tokenizer, with_margin
 from app.llm.base import (
+    ChatOption,
     ChatRequest,
     Finish,
     FinishReason,
@@ -24,8 +25,8 @@ from app.llm.context_windows import DEFAULT_CONTEXT_WINDOW, Remembered, token_co
 from app.llm.vectors import unit_rows
 from app.llm.wire import (
     DRAIN_TIMEOUT_S,
-    LineSplitter,
     StreamClock,
+    StreamedAnswer,
     counted_errors,
     estimate_prompt_tokens,
     failure_kind,
@@ -55,6 +56,7 @@ class OllamaProvider:
     """Chat over `/api/chat`. Must be made inside a running event loop."""
 
     name = NAME
+    supports = frozenset(ChatOption) - {ChatOption.USER}
 
     def __init__(self, *, base_url: str, timeouts: Timeouts | None = None) -> None:
         self._timeouts = timeouts or Timeouts()
@@ -73,14 +75,9 @@ class OllamaProvider:
             response = await clock.wait(self._session.post("api/chat", json=body))
             try:
                 await _raise_for_status(response, request.model)
-                while not answer.is_done:
-                    block = await clock.wait(response.content.readany())
-                    for text in answer.feed(block) if block else answer.end():
+                while not answer.is_over:
+                    for text in await answer.read_on(clock, response.content.readany):
                         yield TextDelta(text)
-                    if not block:
-                        break
-                    if answer.has_progressed():
-                        clock.saw_chunk(has_content=answer.has_content)
                 finish = answer.finish()
                 await _drain(response)
             finally:
@@ -158,40 +155,18 @@ class OllamaEmbedding:
         await self._session.close()
 
 
-class _Answer:
+class _Answer(StreamedAnswer):
     """What has been read of one streamed answer."""
 
     def __init__(self, request: ChatRequest) -> None:
-        self.is_done = False
-        self.has_content = False
-        self._request = request
-        self._lines = LineSplitter()
-        self._texts: list[str] = []
-        self._chunks = self._chunks_reported = 0
+        super().__init__(request, NAME)
         self._last: Mapping[str, Any] = {}
-
-    def feed(self, block: bytes) -> Iterator[str]:
-        """Yield the non-empty texts in a block of the body, in order."""
-        for line in self._lines.feed(block):
-            if text := self._feed_line(line):
-                yield text
-
-    def end(self) -> Iterator[str]:
-        """Yield the text of a last line without an end."""
-        if text := self._feed_line(self._lines.end()):
-            yield text
-
-    def has_progressed(self) -> bool:
-        """Tell whether a chunk came since the last call; blank lines are none."""
-        has_new = self._chunks > self._chunks_reported
-        self._chunks_reported = self._chunks
-        return has_new
 
     def finish(self) -> Finish:
         """Raises ProviderError: TRUNCATED if `done` never came, PROTOCOL without text."""
         if not self.is_done:
             raise provider_error(ProviderErrorKind.TRUNCATED, NAME)
-        text = "".join(self._texts)
+        text = self.text
         usage = usage_or_estimate(
             self._last.get("prompt_eval_count"),
             self._last.get("eval_count"),
@@ -203,7 +178,7 @@ class _Answer:
         model = str(self._last.get("model") or self._request.model)
         return finish_answer(Finish(reason, usage, model), text, NAME)
 
-    def _feed_line(self, line: bytes) -> str:
+    def _read_line(self, line: bytes) -> str:
         if self.is_done or not line.strip():
             return ""
         chunk = json.loads(line.decode())
@@ -214,16 +189,7 @@ class _Answer:
             self.is_done = True
             self._last = chunk
         message = chunk.get("message") or {}
-        text = message.get("content")
-        if not text:
-            # A model that shows its thinking is alive.
-            self.has_content = self.has_content or bool(message.get("thinking"))
-            return ""
-        if not isinstance(text, str):
-            raise TypeError("content is no text")
-        self.has_content = True
-        self._texts.append(text)
-        return text
+        return self._take(message.get("content"), is_thinking=bool(message.get("thinking")))
 
 
 def context_tokens(request: ChatRequest, limit: int | None = None) -> int:
@@ -259,15 +225,19 @@ def _window_in(shown: Mapping[str, Any]) -> int:
 
 
 def _chat_body(request: ChatRequest, window: int | None) -> dict[str, Any]:
+    options = {
+        "num_ctx": context_tokens(request, window),
+        "num_predict": request.max_tokens,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "seed": request.seed,
+        "stop": list(request.stop) or None,
+    }
     return {
         "model": request.model,
         "messages": [{"role": m.role.value, "content": m.content} for m in request.messages],
         "stream": True,
-        "options": {
-            "num_ctx": context_tokens(request, window),
-            "num_predict": request.max_tokens,
-            "temperature": request.temperature,
-        },
+        "options": {name: value for name, value in options.items() if value is not None},
     }
 
 

@@ -8,26 +8,26 @@ import asyncio
 import base64
 import binascii
 import json
+import math
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import (
-    AbstractAsyncContextManager,
-    AsyncExitStack,
-    contextmanager,
-    suppress,
-)
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any, Literal, cast
 
 import httpx2
 import numpy as np
 import openai
+from openai._models import SecurityOptions
+from openai._types import Headers
 from openai.types.chat import ChatCompletionMessageParam
 
 from app.core.errors import ProviderError, ProviderErrorKind
 from app.core.tokens import EstimatingTokenizer, Tokenizer
 from app.llm.aiohttp_transport import AiohttpTransport, Body, body_of
 from app.llm.base import (
+    ChatOption,
     ChatRequest,
     Finish,
     FinishReason,
@@ -46,13 +46,14 @@ from app.llm.vectors import unit_rows
 from app.llm.vocabularies import Vocabularies
 from app.llm.wire import (
     DRAIN_TIMEOUT_S,
-    LineSplitter,
     StreamClock,
+    StreamedAnswer,
     counted_errors,
     failure_kind,
     finish_answer,
     parse_retry_after,
     provider_error,
+    read_event,
     usage_or_estimate,
 )
 
@@ -69,7 +70,11 @@ _FINISH_REASONS = {
     "max_tokens": FinishReason.LENGTH,
     "content_filter": FinishReason.CONTENT_FILTER,
 }
+# The prompt itself is refused: OpenAI's own code and Azure's.
+_FILTER_CODES = frozenset({"content_filter", "content_policy_violation"})
 _EMPTY: Mapping[str, Any] = {}
+# What `with_streaming_response` says to the SDK.
+_RAW_RESPONSE = "X-Stainless-Raw-Response"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +89,10 @@ class Dialect:
     has_obfuscation: bool
     # Others may call any model by any name, and many say in `/models` what it takes.
     has_own_models: bool
+    # OpenRouter says in `usage.cost` what a call took, in dollars.
+    has_cost: bool = False
+    # What every request carries beside the parameters of OpenAI's API.
+    extra_body: Mapping[str, Any] = field(default_factory=dict)
 
 
 OPENAI_DIALECT = Dialect(
@@ -107,7 +116,8 @@ def dialect_of(base_url: str) -> Dialect:
 class OpenAIProvider:
     """Chat over `/chat/completions`. `dialect` is told from the URL unless given."""
 
-    name = NAME
+    name: str = NAME
+    supports = frozenset(ChatOption)
 
     def __init__(
         self,
@@ -121,55 +131,62 @@ class OpenAIProvider:
         self._timeouts = timeouts or Timeouts()
         self._dialect = dialect or dialect_of(base_url)
         self._vocabularies = vocabularies or Vocabularies(None)
-        self._client = _IsolatedClient(api_key, base_url, self._timeouts)
+        self._client = self._open_client(api_key, base_url)
         self._windows = Remembered(self._list_windows)
 
     async def stream(self, request: ChatRequest) -> AsyncIterator[TextDelta | Finish]:
         """See LLMProvider. A refusal comes as text with the finish reason CONTENT_FILTER."""
-        answer = _Answer(request, needs_done=self._dialect.needs_done)
+        answer = _Answer(request, self.name, self._dialect)
         with (
             counted_errors(),
-            _translated_errors(request.model),
+            _translated_errors(self.name, request.model),
             StreamClock(self._timeouts) as clock,
         ):
-            async with AsyncExitStack() as stack:
-                response = await clock.wait(
-                    stack.enter_async_context(self._request(request, answer))
-                )
-                body = body_of(response.http_response)
-                while not answer.is_done:
-                    block = await clock.wait(body.read_available())
-                    for text in answer.feed(block) if block else answer.end():
-                        yield TextDelta(text)
-                    if not block:
-                        break
-                    if answer.has_progressed():
-                        clock.saw_chunk(has_content=answer.has_content)
-                await _drain(body)
+            try:
+                async with AsyncExitStack() as stack:
+                    response = await clock.wait(self._send(request, answer))
+                    stack.push_async_callback(response.aclose)
+                    body = body_of(response)
+                    while not answer.is_over:
+                        for text in await answer.read_on(clock, body.read_available):
+                            yield TextDelta(text)
+                    await drain(body)
+            except openai.APIStatusError as exc:
+                if not _is_filtered(exc):
+                    raise
+                answer.is_filtered = True
             yield answer.finish()
 
-    def _request(self, request: ChatRequest, answer: "_Answer") -> AbstractAsyncContextManager[Any]:
-        """Return the call, not yet sent, as a context that holds the open response."""
-        create: Any = self._client.chat.completions.with_streaming_response.create
+    def _open_client(self, api_key: str, base_url: str) -> openai.AsyncOpenAI:
+        return IsolatedClient(api_key, base_url, self._timeouts)
+
+    async def _send(self, request: ChatRequest, answer: "_Answer") -> httpx2.Response:
+        """Return the open response, whose body is not read yet.
+
+        By the SDK's `post`: `create` looks through the body by its types, for a third of a
+        millisecond.
+        """
         options: dict[str, bool] = {"include_usage": True}
         if self._dialect.has_obfuscation:
             options["include_obfuscation"] = False
-        has_temperature = not _REASONING_MODEL.search(request.model)
-        return cast(
-            "AbstractAsyncContextManager[Any]",
-            create(
-                model=request.model,
-                messages=answer.messages,
-                stream=True,
-                stream_options=options,
-                temperature=request.temperature if has_temperature else openai.omit,
-                **{self._dialect.max_tokens_field: request.max_tokens},
-            ),
+        return await self._client.post(
+            "/chat/completions",
+            body={
+                "model": request.model,
+                "messages": answer.messages,
+                "stream": True,
+                "stream_options": options,
+                self._dialect.max_tokens_field: request.max_tokens,
+                **_options(request),
+                **self._dialect.extra_body,
+            },
+            cast_to=httpx2.Response,
+            options={"headers": {_RAW_RESPONSE: "stream"}, "security": {"bearer_auth": True}},
         )
 
     async def list_models(self) -> list[str]:
         """See LLMProvider; sorted."""
-        with _translated_errors(""):
+        with _translated_errors(self.name, ""):
             return sorted(str(model["id"]) for model in await self._list())
 
     async def context_window(self, model: str) -> int:
@@ -190,13 +207,13 @@ class OpenAIProvider:
         return await self._vocabularies.find(model)
 
     async def _list_windows(self, _key: str) -> dict[str, int]:
-        with _translated_errors(""):
+        with _translated_errors(self.name, ""):
             return read_listed_windows(await self._list())
 
     async def _list(self) -> Any:
         async with asyncio.timeout(self._timeouts.first_content_s):
             response = await self._client.models.with_raw_response.list()
-        return _parse(response.content)["data"]
+        return _parse(response.content, self.name)["data"]
 
     async def aclose(self) -> None:
         await self._windows.aclose()
@@ -206,7 +223,7 @@ class OpenAIProvider:
 class OpenAIEmbedding:
     """One embedding model over `/embeddings`."""
 
-    name = NAME
+    name: str = NAME
     max_batch = MAX_BATCH
 
     def __init__(
@@ -228,7 +245,7 @@ class OpenAIEmbedding:
         self.tokenizer: Tokenizer = EstimatingTokenizer()
         self._timeouts = timeouts or Timeouts()
         self._dialect = dialect or dialect_of(base_url)
-        self._client = _IsolatedClient(api_key, base_url, self._timeouts)
+        self._client = self._open_client(api_key, base_url)
 
     async def embed(self, texts: Sequence[str], *, purpose: Purpose) -> FloatMatrix:
         """See EmbeddingProvider."""
@@ -236,117 +253,141 @@ class OpenAIEmbedding:
             raise ValueError(f"1 to {MAX_BATCH} texts a call, not {len(texts)}")
         is_query = purpose is Purpose.QUERY
         timeout_s = self._timeouts.first_content_s if is_query else self._timeouts.embed_batch_s
-        with _translated_errors(self.model):
+        with _translated_errors(self.name, self.model):
             async with asyncio.timeout(timeout_s):
                 response = await self._client.embeddings.with_raw_response.create(
                     input=list(texts),
                     model=self.model,
                     encoding_format=self._dialect.encoding_format,
                 )
-            rows = _rows_in_order(_parse(response.content)["data"])
-        return unit_rows(rows, count=len(texts), provider=NAME)
+            rows = _rows_in_order(_parse(response.content, self.name)["data"])
+        return unit_rows(rows, count=len(texts), provider=self.name)
+
+    def _open_client(self, api_key: str, base_url: str) -> openai.AsyncOpenAI:
+        return IsolatedClient(api_key, base_url, self._timeouts)
 
     async def aclose(self) -> None:
         await self._client.close()
 
 
-class _IsolatedClient(openai.AsyncOpenAI):
+class IsolatedClient(openai.AsyncOpenAI):
     """Sends what it is given and nothing that the SDK finds in the environment.
 
     Without this, OPENAI_ORG_ID, OPENAI_PROJECT_ID and OPENAI_CUSTOM_HEADERS go to any base URL.
+    Without a key it sends no credentials at all.
     """
 
     def __init__(self, api_key: str, base_url: str, timeouts: Timeouts) -> None:
         super().__init__(
-            api_key=api_key,
+            # The SDK would look for an empty one in the environment.
+            api_key=api_key or "none",
             base_url=base_url,
             max_retries=0,
             # All but connecting is timed by our own clocks, which comments can't keep alive.
             timeout=None,
-            http_client=httpx2.AsyncClient(
-                transport=AiohttpTransport(connect_timeout_s=timeouts.connect_s),
-                follow_redirects=True,
-                headers={"Accept-Encoding": "gzip, deflate"},
-            ),
+            http_client=open_http_client(timeouts),
         )
-        omitted = {"OpenAI-Organization": openai.omit, "OpenAI-Project": openai.omit}
-        self._custom_headers = cast("Mapping[str, str]", omitted)
+        self._has_key = bool(api_key)
+        isolate(self)
+
+    def _auth_headers(self, security: SecurityOptions) -> dict[str, str]:
+        return super()._auth_headers(security) if self._has_key else {}
+
+    def _validate_headers(self, headers: Headers, custom_headers: Headers) -> None:
+        """The SDK insists on credentials."""
 
 
-class _Answer:
+# In a client's headers: leave this one out.
+NOT_SENT = cast(str, openai.omit)
+
+
+def isolate(client: openai.AsyncOpenAI, **headers: str) -> None:
+    """Let a client send these headers, and none that the SDK finds in the environment."""
+    client._custom_headers = {
+        "OpenAI-Organization": NOT_SENT,
+        "OpenAI-Project": NOT_SENT,
+        **headers,
+    }
+
+
+def open_http_client(timeouts: Timeouts, *, follows_redirects: bool = True) -> httpx2.AsyncClient:
+    """Return the HTTP client of an SDK: it times the connecting, `body_of` reads its bodies.
+
+    On a redirect to another host it leaves out `Authorization`, but no key in another header.
+    """
+    return httpx2.AsyncClient(
+        transport=AiohttpTransport(connect_timeout_s=timeouts.connect_s),
+        follow_redirects=follows_redirects,
+        headers={"Accept-Encoding": "gzip, deflate"},
+    )
+
+
+def _options(request: ChatRequest) -> dict[str, Any]:
+    """Return what the request sets, by the names of OpenAI's API."""
+    options: dict[str, Any] = {"seed": request.seed}
+    if not _REASONING_MODEL.search(request.model):
+        options |= {"temperature": request.temperature, "top_p": request.top_p}
+    options["stop"] = list(request.stop) or None
+    options["user"] = request.user or None
+    return {name: value for name, value in options.items() if value is not None}
+
+
+class _Answer(StreamedAnswer):
     """What has been read of one streamed completion."""
 
-    def __init__(self, request: ChatRequest, *, needs_done: bool) -> None:
+    def __init__(self, request: ChatRequest, provider: str, dialect: Dialect) -> None:
+        super().__init__(request, provider)
         self.messages = cast(
             "list[ChatCompletionMessageParam]",
             [{"role": m.role.value, "content": m.content} for m in request.messages],
         )
-        self.is_done = False
-        self.has_content = False
-        self._request = request
-        self._needs_done = needs_done
-        self._lines = LineSplitter()
-        self._texts: list[str] = []
-        self._chunks = self._chunks_reported = 0
+        self.is_filtered = False
+        self._dialect = dialect
         self._reason: str | None = None
-        self._is_refusal = False
         self._usage = _EMPTY
         self._model = request.model
 
-    def feed(self, block: bytes) -> Iterator[str]:
-        """Yield the non-empty texts in a block of the body, in order."""
-        for line in self._lines.feed(block):
-            if text := self._feed_line(line):
-                yield text
-
-    def end(self) -> Iterator[str]:
-        """Yield the text of a last line without an end."""
-        if text := self._feed_line(self._lines.end()):
-            yield text
-
-    def has_progressed(self) -> bool:
-        """Tell whether a chunk came since the last call; comments are none."""
-        has_new = self._chunks > self._chunks_reported
-        self._chunks_reported = self._chunks
-        return has_new
-
     def finish(self) -> Finish:
         """Raises ProviderError: TRUNCATED without the terminal marker, PROTOCOL without text."""
-        if self._reason is None or (self._needs_done and not self.is_done):
-            raise provider_error(ProviderErrorKind.TRUNCATED, NAME)
-        if self._reason == "error":
-            raise provider_error(ProviderErrorKind.OVERLOADED, NAME)
-        reason = _FINISH_REASONS.get(self._reason, FinishReason.STOP)
-        text = "".join(self._texts)
+        if not self.is_filtered:
+            self._check_is_whole()
+        reason = _FINISH_REASONS.get(self._reason or "", FinishReason.STOP)
+        text = self.text
         usage = usage_or_estimate(
             self._usage.get("prompt_tokens"),
             self._usage.get("completion_tokens"),
             messages=self._request.messages,
             text=text,
+            cached_input_tokens=(self._usage.get("prompt_tokens_details") or _EMPTY).get(
+                "cached_tokens"
+            ),
         )
-        if self._is_refusal:
+        if self.is_filtered:
             reason = FinishReason.CONTENT_FILTER
-        return finish_answer(Finish(reason, usage, self._model), text, NAME)
+        cost_usd = _cost(self._usage.get("cost")) if self._dialect.has_cost else None
+        return finish_answer(Finish(reason, usage, self._model, cost_usd), text, self._provider)
 
-    def _feed_line(self, line: bytes) -> str:
-        if line.startswith(b"data:"):
-            payload = line[5:].strip()
-        elif line.startswith(b"{"):
-            payload = line  # an error as plain JSON, from servers that ignored `stream`
-        elif line.lstrip()[:1] == b"<":
-            raise ValueError("HTML instead of events")
-        else:
-            return ""
+    def _check_is_whole(self) -> None:
+        if self._reason is None or (self._dialect.needs_done and not self.is_done):
+            raise provider_error(ProviderErrorKind.TRUNCATED, self._provider)
+        if self._reason == "error":
+            raise provider_error(ProviderErrorKind.OVERLOADED, self._provider)
+
+    def _read_line(self, line: bytes) -> str:
+        payload = read_event(line)
         if payload == b"[DONE]":
             self.is_done = True
         if self.is_done or not payload:
             return ""
-        return self._feed_chunk(json.loads(payload.decode()))
+        return self._read_chunk(json.loads(payload.decode()))
 
-    def _feed_chunk(self, chunk: Mapping[str, Any]) -> str:
+    def _read_chunk(self, chunk: Mapping[str, Any]) -> str:
         self._chunks += 1
         if error := chunk.get("error"):
-            raise _inline_error(error)
+            if not isinstance(error, Mapping) or error.get("code") not in _FILTER_CODES:
+                raise _inline_error(self._provider, error)
+            self.is_filtered = self.is_done = True
+            return ""
         if usage := chunk.get("usage"):
             self._usage = usage
         # The usage chunk has no choices, OpenRouter's repeats the last one.
@@ -359,21 +400,13 @@ class _Answer:
             self._model = model
         text = delta.get("content")
         if not text and (refusal := delta.get("refusal")):
-            self._is_refusal = True
+            self.is_filtered = True
             text = refusal
-        if not text:
-            # A model that shows its thinking is alive.
-            thinks = delta.get("reasoning_content") or delta.get("reasoning")
-            self.has_content = self.has_content or bool(thinks)
-            return ""
-        if not isinstance(text, str):
-            raise TypeError("content is no text")
-        self.has_content = True
-        self._texts.append(text)
-        return text
+        thinks = delta.get("reasoning_content") or delta.get("reasoning")
+        return self._take(text, is_thinking=bool(thinks))
 
 
-async def _drain(body: Body) -> None:
+async def drain(body: Body) -> None:
     """Read to the end of a finished body: only then can the connection serve the next call."""
     with suppress(TimeoutError, httpx2.HTTPError):
         async with asyncio.timeout(DRAIN_TIMEOUT_S):
@@ -382,18 +415,18 @@ async def _drain(body: Body) -> None:
 
 
 @contextmanager
-def _translated_errors(model: str) -> Iterator[None]:
+def _translated_errors(provider: str, model: str) -> Iterator[None]:
     """Turn what the SDK, its HTTP client and odd bodies raise into ProviderError."""
     try:
         yield
     except openai.APIStatusError as exc:
-        raise _status_error(exc, model) from exc
+        raise _status_error(provider, exc, model) from exc
     except (openai.APITimeoutError, httpx2.TimeoutException, TimeoutError) as exc:
-        raise provider_error(ProviderErrorKind.TIMEOUT, NAME) from exc
+        raise provider_error(ProviderErrorKind.TIMEOUT, provider) from exc
     except openai.APIConnectionError as exc:
-        raise provider_error(ProviderErrorKind.UNREACHABLE, NAME) from exc
+        raise provider_error(ProviderErrorKind.UNREACHABLE, provider) from exc
     except httpx2.RequestError as exc:  # after the headers, while reading the body
-        raise provider_error(ProviderErrorKind.TRUNCATED, NAME) from exc
+        raise provider_error(ProviderErrorKind.TRUNCATED, provider) from exc
     except (
         openai.OpenAIError,
         httpx2.InvalidURL,
@@ -404,36 +437,44 @@ def _translated_errors(model: str) -> Iterator[None]:
         AttributeError,
         RecursionError,
     ) as exc:
-        raise provider_error(ProviderErrorKind.PROTOCOL, NAME) from exc
+        raise provider_error(ProviderErrorKind.PROTOCOL, provider) from exc
 
 
-def _status_error(exc: openai.APIStatusError, model: str) -> ProviderError:
+def _status_error(provider: str, exc: openai.APIStatusError, model: str) -> ProviderError:
     kind = failure_kind(exc.status_code, f"{exc.code} {exc.type} {exc.message}")
     message = None
     if kind is ProviderErrorKind.MODEL_NOT_FOUND and model:
-        message = f"The model provider {NAME} does not have the model {model}."
+        message = f"The model provider {provider} does not have the model {model}."
     return provider_error(
-        kind, NAME, message=message, retry_after_s=parse_retry_after(exc.response.headers)
+        kind, provider, message=message, retry_after_s=parse_retry_after(exc.response.headers)
     )
 
 
-def _inline_error(error: object) -> ProviderError:
+def _is_filtered(exc: openai.APIStatusError) -> bool:
+    """Tell whether the prompt was refused for what it says; OpenRouter quotes the passage."""
+    metadata = exc.body.get("metadata") if isinstance(exc.body, Mapping) else None
+    return exc.code in _FILTER_CODES or (
+        isinstance(metadata, Mapping) and "flagged_input" in metadata
+    )
+
+
+def _inline_error(provider: str, error: object) -> ProviderError:
     """The error of a stream that had begun with status 200. OpenRouter's `code` is a status."""
     if not isinstance(error, Mapping):
-        return provider_error(failure_kind(None, str(error)), NAME)
+        return provider_error(failure_kind(None, str(error)), provider)
     code = error.get("code")
     status = code if isinstance(code, int) and 400 <= code < 600 else None
     detail = f"{code} {error.get('type')} {error.get('message')}"
-    return provider_error(failure_kind(status, detail), NAME)
+    return provider_error(failure_kind(status, detail), provider)
 
 
-def _parse(content: bytes) -> dict[str, Any]:
+def _parse(content: bytes, provider: str) -> dict[str, Any]:
     """Return a JSON object, or raise its error or ValueError."""
     parsed = json.loads(content)
     if not isinstance(parsed, dict):
         raise TypeError("not a JSON object")
     if error := parsed.get("error"):
-        raise _inline_error(error)
+        raise _inline_error(provider, error)
     return parsed
 
 
@@ -453,3 +494,10 @@ def _vector(embedding: object) -> object:
         return np.frombuffer(base64.b64decode(embedding, validate=True), dtype="<f4")
     except binascii.Error as exc:
         raise ValueError("bad base64") from exc
+
+
+def _cost(value: object) -> Decimal | None:
+    """Return a price in dollars out of someone's JSON, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return Decimal(str(value)) if math.isfinite(value) and value >= 0 else None
