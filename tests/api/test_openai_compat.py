@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx2
 import openai
@@ -35,7 +35,7 @@ MODEL = "openai/gpt-4.1-mini"
 ANSWER = Reply(text="The zoo keeps seven zebras [1], says the report [1][99].")
 WRITTEN = "The zoo keeps seven zebras [1], says the report [1]."
 SLOW = Reply(text=" ".join(f"word{i}" for i in range(200)), chunk_delay_s=0.05)
-FREE: dict[str, Any] = {"use_rag": False}
+DOCS: dict[str, Any] = {"use_rag": True}
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,7 @@ async def ask(sdk: AsyncOpenAI, content: Any = QUESTION, **options: Any) -> Chat
     asked: dict[str, Any] = {
         "model": MODEL,
         "messages": [{"role": "user", "content": content}],
+        "extra_body": DOCS,
     }
     answer: ChatCompletion = await sdk.chat.completions.create(**asked | options)
     return answer
@@ -90,6 +91,7 @@ async def read(sdk: AsyncOpenAI, **options: Any) -> list[ChatCompletionChunk]:
         "model": MODEL,
         "messages": [{"role": "user", "content": QUESTION}],
         "stream": True,
+        "extra_body": DOCS,
     }
     return [chunk async for chunk in await sdk.chat.completions.create(**asked | options)]
 
@@ -113,7 +115,7 @@ async def stored_page(resources: Resources, person: Person, annotation: dict[str
     async with resources.db.transaction(Scope()) as session:
         found = await session.scalar(
             text("SELECT text FROM pages WHERE document_id = :d AND number = :n"),
-            {"d": annotation["file_id"], "n": annotation["page_start"]},
+            {"d": annotation["document_id"], "n": annotation["page_start"]},
         )
     return str(found)
 
@@ -144,6 +146,7 @@ async def test_each_marker_is_an_annotation_that_quotes_its_page(
         assert each["type"] == "file_citation"
         assert WRITTEN[each["index"] :].startswith("[1]")
         assert each["filename"] == "zoo.pdf"
+        assert each["file_id"] == f"file-{UUID(each['document_id']).hex}"
         assert (each["page_start"], each["page_end"]) == (2, 2)
         page = await stored_page(resources, zoo, each)
         assert page[each["quote_start"] : each["quote_end"]] == each["quote"]
@@ -201,7 +204,7 @@ async def test_a_silent_stream_is_kept_alive_by_comments(
         }
     )
     provider.script(Reply(text="one two", chunk_delay_s=0.3))
-    body = {"model": MODEL, "messages": [{"role": "user", "content": "Count."}], **FREE}
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Count."}]}
     async with serve(configured) as (app, client):
         app.dependency_overrides[get_stream_timing] = lambda: StreamTiming(ping_s=0.05)
         response = await client.post(
@@ -215,7 +218,7 @@ async def test_a_silent_stream_is_kept_alive_by_comments(
 
 async def test_the_sdks_own_stream_helper_puts_the_answer_together(sdk: AsyncOpenAI) -> None:
     async with sdk.chat.completions.stream(
-        model=MODEL, messages=[{"role": "user", "content": QUESTION}]
+        model=f"{MODEL}+docs", messages=[{"role": "user", "content": QUESTION}]
     ) as stream:
         pieces = [event.delta async for event in stream if event.type == "content.delta"]
         answer = await stream.get_final_completion()
@@ -227,10 +230,10 @@ async def test_the_sync_client_works_too(api: ApiProcess, zoo: Person) -> None:
     def talk() -> tuple[ChatCompletion, list[ChatCompletionChunk]]:
         with OpenAI(base_url=f"{api.url}/v1", api_key=zoo.tokens["access_token"]) as sync:
             whole = sync.chat.completions.create(
-                model=MODEL, messages=[{"role": "user", "content": QUESTION}]
+                model=f"{MODEL}+docs", messages=[{"role": "user", "content": QUESTION}]
             )
             chunks = sync.chat.completions.create(
-                model=MODEL, messages=[{"role": "user", "content": QUESTION}], stream=True
+                model=f"{MODEL}+docs", messages=[{"role": "user", "content": QUESTION}], stream=True
             )
             return whole, list(chunks)
 
@@ -250,26 +253,75 @@ async def test_without_a_language_model_it_says_so(sdk: AsyncOpenAI) -> None:
 # What is asked with
 
 
-async def test_documents_are_switched_by_extra_body_and_by_the_models_suffix(
-    sdk: AsyncOpenAI, provider: ProviderServer
+async def test_plain_chat_is_passed_on(sdk: AsyncOpenAI, provider: ProviderServer) -> None:
+    """Nothing of ours before it, nothing of the answer left out."""
+    said = "a[1] is https://example.com/x ![x](https://example.com/y.png) [7]"
+    provider.script(Reply(text=said))
+    messages: list[Any] = [
+        {"role": "user", "content": "Hello!"},
+        {"role": "system", "content": "Be brief."},
+        {"role": "assistant", "content": "Hello."},
+        {"role": "user", "content": QUESTION},
+    ]
+    plain = await ask(sdk, messages=messages, extra_body={})
+    assert plain.choices[0].message.content == said
+    assert annotations_of(plain) == []
+    assert provider.calls[-1].body["messages"] == messages
+    assert provider.calls[-1].body["temperature"] == 1
+
+
+async def test_what_an_organization_says_stands_before_plain_chat(
+    api: ApiProcess, provider: ProviderServer, client: httpx2.AsyncClient
 ) -> None:
-    await ask(sdk)
-    assert PAGES[1] in prompt_of(provider)
-    free = await ask(sdk, extra_body=FREE)
-    assert PAGES[1] not in prompt_of(provider)
-    assert "[1]" not in str(free.choices[0].message.content)
-    assert annotations_of(free) == []
-    answer = await ask(sdk, model=f"{MODEL}+docs")
-    assert PAGES[1] in prompt_of(provider)
+    person = await register(client, f"rules-{uuid4().hex}@example.com")
+    rules = {"system_prompt": "Always be polite."}
+    changed = await client.patch("/api/v1/organization", headers=person.headers, json=rules)
+    assert changed.status_code == 200, changed.text
+    key = person.tokens["access_token"]
+    async with AsyncOpenAI(base_url=f"{api.url}/v1", api_key=key, max_retries=0) as sdk:
+        await ask(sdk, "Hello!", extra_body={})
+    sent = [(m["role"], m["content"]) for m in provider.calls[-1].body["messages"]]
+    assert sent == [("system", "Always be polite."), ("user", "Hello!")]
+
+
+async def test_plain_chat_that_does_not_fit_is_refused(sdk: AsyncOpenAI) -> None:
+    """Its oldest turns are not left out in silence."""
+    turns: list[Any] = [{"role": "user", "content": "word " * 3_000}] * 3
+    with pytest.raises(openai.BadRequestError) as caught:
+        await ask(sdk, model="openai/gpt-4", messages=turns, extra_body={})
+    assert caught.value.code == "context_length_exceeded"
+
+
+@pytest.mark.parametrize(
+    ("model", "body", "is_asked"),
+    [
+        (MODEL, {}, False),
+        (MODEL, {"use_rag": False}, False),
+        (MODEL, {"use_rag": True}, True),
+        (f"{MODEL}+docs", {}, True),
+        (MODEL, {"document_ids": []}, True),
+        (MODEL, {"created_after": "2020-01-01"}, True),
+        (MODEL, {"wait_s": 0}, True),
+    ],
+)
+async def test_documents_are_switched_by_extra_body_and_by_the_models_suffix(
+    sdk: AsyncOpenAI, provider: ProviderServer, model: str, body: dict[str, Any], is_asked: bool
+) -> None:
+    answer = await ask(sdk, model=model, extra_body=body)
+    assert (PAGES[1] in prompt_of(provider)) is is_asked
+    assert bool(annotations_of(answer)) is is_asked
     assert provider.calls[-1].body["model"] == "gpt-4.1-mini"
     assert answer.model == MODEL
+
+
+async def test_a_suffix_and_a_field_that_disagree_are_refused(sdk: AsyncOpenAI) -> None:
     with pytest.raises(openai.UnprocessableEntityError, match=r"\+docs"):
-        await ask(sdk, model=f"{MODEL}+docs", extra_body=FREE)
+        await ask(sdk, model=f"{MODEL}+docs", extra_body={"use_rag": False})
 
 
 async def test_a_question_can_be_about_some_documents(sdk: AsyncOpenAI) -> None:
     (first, *_) = annotations_of(await ask(sdk))
-    named = await ask(sdk, extra_body={"document_ids": [first["file_id"]]})
+    named = await ask(sdk, extra_body={"document_ids": [first["document_id"]]})
     assert annotations_of(named)
     nothing = await ask(sdk, extra_body={"tags": ["no-such-tag"]})
     assert nothing.choices[0].message.content == NOT_IN_DOCUMENTS
@@ -288,12 +340,34 @@ async def test_another_organizations_documents_are_not_asked(
 
 
 async def test_options_reach_the_model(sdk: AsyncOpenAI, provider: ProviderServer) -> None:
-    await ask(sdk, temperature=0, max_tokens=7, extra_body=FREE)
+    await ask(
+        sdk,
+        temperature=0,
+        max_tokens=7,
+        top_p=0.5,
+        seed=11,
+        stop=["\n", "###"],
+        user="ada@example.com",
+        extra_body={},
+    )
     sent = provider.calls[-1].body
     assert (sent["temperature"], sent["max_tokens"]) == (0, 7)
-    await ask(sdk, max_completion_tokens=9, temperature=None, max_tokens=None, extra_body=FREE)
+    assert (sent["top_p"], sent["seed"], sent["stop"]) == (0.5, 11, ["\n", "###"])
+    assert "ada" not in json.dumps(sent)
+    assert len(sent["user"]) == 64
+    first_user = sent["user"]
+    await ask(sdk, max_completion_tokens=9, max_tokens=None, stop="x", user="bob", extra_body={})
     sent = provider.calls[-1].body
-    assert (sent["temperature"], sent["max_tokens"]) == (0.7, 9)
+    assert (sent["temperature"], sent["max_tokens"], sent["stop"]) == (1, 9, ["x"])
+    assert sent["user"] != first_user
+    await ask(sdk, temperature=None)
+    assert provider.calls[-1].body["temperature"] == 0.7
+
+
+async def test_what_no_model_of_a_vendor_takes_is_refused_by_name(sdk: AsyncOpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        await ask(sdk, model="extractive", seed=7)
+    assert (caught.value.param, caught.value.code) == ("seed", "unsupported_parameter")
 
 
 async def test_all_that_is_said_reaches_the_model(
@@ -312,9 +386,9 @@ async def test_all_that_is_said_reaches_the_model(
             "content": [{"type": "text", "text": "How"}, {"type": "text", "text": "many?"}],
         },
     ]
-    await ask(sdk, messages=messages, extra_body=FREE)
+    await ask(sdk, messages=messages, extra_body={})
     sent = [(m["role"], m["content"]) for m in provider.calls[-1].body["messages"]]
-    assert sent[1:] == [
+    assert sent == [
         ("system", "Be brief."),
         ("system", "Be kind."),
         ("user", "Hello!"),
@@ -347,11 +421,9 @@ async def test_what_changes_nothing_is_accepted(sdk: AsyncOpenAI) -> None:
     ("name", "value", "code"),
     [
         ("n", 2, "unsupported_value"),
-        ("top_p", 0.5, "unsupported_value"),
         ("response_format", {"type": "json_object"}, "unsupported_value"),
-        ("stop", ["\n"], "unsupported_value"),
         ("tools", [{"type": "function", "function": {"name": "f"}}], "unsupported_value"),
-        ("seed", 7, "unsupported_parameter"),
+        ("audio", {}, "unsupported_parameter"),
         ("reasoning_effort", "high", "unsupported_parameter"),
         ("web_search_options", {}, "unsupported_parameter"),
         ("max_tokns", 5, "unsupported_parameter"),
@@ -389,20 +461,24 @@ async def test_a_name_that_is_none_is_not_repeated(sdk: AsyncOpenAI) -> None:
             "messages.0.content",
         ),
         ({"messages": ["x"]}, "messages.0"),
-        ({"messages": [{"role": "user", "content": "x" * 10_001}]}, None),
+        ({"messages": [{"role": "user", "content": "x" * 10_001}]}, "messages"),
         ({"temperature": 2.1}, "temperature"),
         ({"max_tokens": 0}, "max_tokens"),
-        ({"max_completion_tokens": 4097}, "max_completion_tokens"),
-        ({"max_tokens": 5, "max_completion_tokens": 5}, None),
+        ({"max_completion_tokens": 131_073}, "max_completion_tokens"),
+        ({"stop": list("abcde")}, "stop"),
+        ({"stop": [""]}, "stop.0"),
+        ({"top_p": 1.1}, "top_p"),
+        ({"seed": 2**63}, "seed"),
+        ({"max_tokens": 5, "max_completion_tokens": 5}, "max_completion_tokens"),
         ({"model": ""}, "model"),
-        ({"model": "+docs"}, None),
+        ({"model": "+docs"}, "model"),
         ({"model": "x" * 201}, "model"),
         ({"extra_body": {"document_ids": ["x"]}}, "document_ids.0"),
         ({"extra_body": {"use_rag": "perhaps"}}, "use_rag"),
     ],
 )
 async def test_wrong_requests_are_422(
-    sdk: AsyncOpenAI, options: dict[str, Any], param: str | None
+    sdk: AsyncOpenAI, options: dict[str, Any], param: str
 ) -> None:
     with pytest.raises(openai.UnprocessableEntityError) as caught:
         await ask(sdk, **options)
@@ -480,7 +556,6 @@ async def test_closing_a_stream_ends_the_generation(
         model=MODEL,
         messages=[{"role": "user", "content": "Count."}],
         stream=True,
-        extra_body=FREE,
     )
     async for chunk in stream:
         if chunk.choices[0].delta.content:
@@ -495,7 +570,7 @@ async def test_leaving_before_the_answer_ends_the_generation(
 ) -> None:
     aborts = provider.aborts
     provider.script(SLOW)
-    asking = asyncio.create_task(ask(sdk, "Count.", extra_body=FREE))
+    asking = asyncio.create_task(ask(sdk, "Count.", extra_body={}))
     await provider.wait_until(lambda: provider.open_streams == 1)
     asking.cancel()
     await provider.wait_until(lambda: provider.aborts == aborts + 1)

@@ -189,7 +189,9 @@ async def test_the_openai_sdk(product: Product, registered: str, folder: Path) -
     first, *others = blocks_of("The openai SDK", "python", url=url, email=registered)
     program = "\n".join([first, 'signed_in["until"] = 0', *others])
     printed = await run([sys.executable, "-W", "error", "-"], program, folder)
-    assert CITED in printed
+    assert printed.count(CITED) == 2
+    assert "completed None\nfound: report.pdf 0." in printed
+    assert f"response: {FACT.removesuffix('.')}" in printed
     assert "[1] report.pdf, page 2\n" in printed
     assert f"streamed: {FACT.removesuffix('.')}" in printed
 

@@ -1,39 +1,45 @@
-"""OpenAI's API over the same engine: chat completions and models, for unmodified clients.
+"""OpenAI's chat completions over the same engine, for unmodified clients.
 
 What those must know:
 
-- The key is an access token. Answers are not kept.
-- Questions are answered from the caller's documents, unless `use_rag` is false. `document_ids`,
-  `tags` and the other fields of `/api/v1/chat/` narrow them; SDKs send such fields in `extra_body`.
-- A message has a `file_citation` in `annotations` for each marker `[n]`. A stream has them in one
-  chunk, before the one with the `finish_reason`.
-- What would change an answer, and can't here, is refused by name; null is as good as absent.
+- Plain chat is passed on: the model gets the messages as they are, and its words come as they are.
+- A model's name with `+docs` behind it, `use_rag`, or any field that says which documents, has the
+  question answered from the caller's documents. The fields are those of `/api/v1/chat/`; SDKs send
+  them in `extra_body`.
+- A message then has a `file_citation` in `annotations` for each marker `[n]`. A stream has them in
+  one chunk, before the one with the `finish_reason`.
+- Answers are not kept. What would change one, and can't here, is refused by name; null is as good
+  as absent.
 - A stream that fails ends with an `error` object and without `[DONE]`.
 """
 
-import json
-import re
 import time
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from functools import partial
-from typing import Any, Literal, Self
+from hashlib import sha256
+from typing import Annotated, Any, Literal, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from app.accounts.principal import Principal
 from app.chat.admission import MAX_WAIT_S
 from app.chat.events import to_frame
 from app.chat.pipeline import Question
-from app.core.connection import while_connected
-from app.core.errors import InvalidRequest
 from app.core.sse import PING_COMMENT, Frame, FrameStream, to_json_line
 from app.core.text import AnyText
-from app.dependencies import AnswererDep, Caller, ResourcesDep, StreamTimingDep
+from app.dependencies import AnswererDep, Asker, StreamTimingDep, take_stream_place
 from app.llm.base import Message, Role
-from app.llm.catalog import read_catalog
-from app.routers.chat import CollectedAnswer, begin_stream, collect, prepare_answer
+from app.routers.chat import (
+    CollectedAnswer,
+    answer_whole,
+    begin_stream,
+    prepare_answer,
+    set_route_headers,
+)
+from app.routers.openai_shapes import FILE, leave_known, quote, to_id
 from app.routers.search_filters import FilterFields
 
 router = APIRouter(prefix="/v1", tags=["openai"])
@@ -41,15 +47,17 @@ router = APIRouter(prefix="/v1", tags=["openai"])
 # A model with it answers from documents.
 DOCS_SUFFIX = "+docs"
 # What is searched with; without documents only the model's window counts.
-_MAX_QUESTION = 10_000
+MAX_QUESTION = 10_000
+MAX_MESSAGE = 1_000_000
+# More than any vendor's model writes: its own limit is its vendor's to say.
+MAX_OUTPUT_TOKENS = 131_072
+# What every model in use may write.
+DEFAULT_OUTPUT_TOKENS = 4_096
+ANSWER_TOKENS_WITH_DOCUMENTS = 1_024
+# A model's own without documents; quotes want less play.
+TEMPERATURE, TEMPERATURE_WITH_DOCUMENTS = 1.0, 0.7
+_MAX_STOPS = 4
 
-# They are about the request, and change nothing in its answer.
-_LABELS = frozenset(
-    {
-        *("metadata", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention"),
-        *("safety_identifier", "user"),
-    }
-)
 # Programs send these without need: they ask for what an answer is anyway.
 _ONLY_VALUES: Mapping[str, tuple[object, ...]] = {
     "frequency_penalty": (0,),
@@ -61,17 +69,14 @@ _ONLY_VALUES: Mapping[str, tuple[object, ...]] = {
     "presence_penalty": (0,),
     "response_format": ({"type": "text"},),
     "service_tier": ("auto", "default"),
-    "stop": ([],),
     "store": (False,),
     "tool_choice": ("none", "auto"),
     "tools": ([],),
-    "top_p": (1,),
 }
 # A program sends an answer's own `annotations` back with it.
 _MESSAGE_LABELS = frozenset({"annotations", "name"})
 _MESSAGE_FIELDS = frozenset({"role", "content"})
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-_ROLES = {
+ROLES = {
     "system": Role.SYSTEM,
     "developer": Role.SYSTEM,
     "user": Role.USER,
@@ -85,7 +90,7 @@ class CompletionMessage(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: AnyText = Field(max_length=100_000)
+    content: AnyText = Field(max_length=MAX_MESSAGE)
 
     @model_validator(mode="before")
     @classmethod
@@ -97,7 +102,7 @@ class CompletionMessage(BaseModel):
             if name in _MESSAGE_FIELDS:
                 fields[name] = value
             elif value not in (None, []) and name not in _MESSAGE_LABELS:
-                raise ValueError(f"{_quote(name)} is not supported")
+                raise ValueError(f"{quote(name)} is not supported")
         return fields
 
     @field_validator("content", mode="before")
@@ -121,6 +126,10 @@ class StreamOptions(BaseModel):
     include_obfuscation: bool = Field(default=False, description="There is none.")
 
 
+Stop = Annotated[AnyText, Field(min_length=1, max_length=200)]
+UserLabel = Annotated[AnyText, Field(max_length=512)]
+
+
 class CompletionRequest(FilterFields):
     """The last message must be the user's: it is what is asked. Blank ones are left out."""
 
@@ -130,14 +139,25 @@ class CompletionRequest(FilterFields):
         description=f"One of `GET /v1/models`. With `{DOCS_SUFFIX}` behind it, `use_rag` is true.",
     )
     messages: list[CompletionMessage] = Field(min_length=1, max_length=1_000)
-    temperature: float = Field(default=0.7, ge=0, le=2)
-    max_tokens: int = Field(default=1024, ge=1, le=4096)
+    temperature: float | None = Field(default=None, ge=0, le=2)
+    top_p: float | None = Field(default=None, ge=0, le=1)
+    max_tokens: int | None = Field(default=None, ge=1, le=MAX_OUTPUT_TOKENS)
     max_completion_tokens: int | None = Field(
-        default=None, ge=1, le=4096, description="The newer name of `max_tokens`."
+        default=None, ge=1, le=MAX_OUTPUT_TOKENS, description="The newer name of `max_tokens`."
     )
+    stop: list[Stop] = Field(
+        default_factory=list, max_length=_MAX_STOPS, description="Or one string."
+    )
+    seed: int | None = Field(default=None, ge=-(2**63), lt=2**63)
+    user: UserLabel = Field(default="", description="Told to the model's vendor as a pseudonym.")
+    safety_identifier: UserLabel = Field(default="", description="The newer name of `user`.")
     stream: bool = False
     stream_options: StreamOptions = StreamOptions()
-    use_rag: bool = True
+    use_rag: bool | None = Field(
+        default=None,
+        description="Whether to answer from documents. Without it a model's suffix says so, or a "
+        "field that says which.",
+    )
     wait_s: float = Field(
         default=0, ge=0, le=MAX_WAIT_S, description="How long named documents may get ready."
     )
@@ -146,12 +166,12 @@ class CompletionRequest(FilterFields):
     @classmethod
     def _refuse_what_is_not_supported(cls, body: object) -> object:
         """Raises InvalidRequest, whose param is the name."""
-        if not isinstance(body, dict):
-            return body
-        fields = {name: value for name, value in body.items() if value is not None}
-        for name in fields.keys() - cls.model_fields.keys():
-            _check_changes_nothing(name, fields.pop(name))
-        return fields
+        return leave_known(body, cls.model_fields, only_values=_ONLY_VALUES)
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _as_list(cls, stop: object) -> object:
+        return [stop] if isinstance(stop, str) else stop
 
     @field_validator("messages")
     @classmethod
@@ -166,40 +186,52 @@ class CompletionRequest(FilterFields):
         if {"max_tokens", "max_completion_tokens"} <= given:
             raise ValueError("max_completion_tokens: send it or max_tokens, not both")
         if self.model.endswith(DOCS_SUFFIX):
-            if not self.use_rag:
+            if self.use_rag is False:
                 raise ValueError(f"use_rag: it is false, but the model ends in {DOCS_SUFFIX}")
+            self.use_rag = True
             self.model = self.model.removesuffix(DOCS_SUFFIX)
             if not self.model:
                 raise ValueError(f"model: it is missing before {DOCS_SUFFIX}")
-        if self.use_rag and len(self.messages[-1].content) > _MAX_QUESTION:
+        if self.use_rag is None:
+            self.use_rag = bool(given & (FilterFields.model_fields.keys() | {"wait_s"}))
+        if self.use_rag and len(self.messages[-1].content) > MAX_QUESTION:
             raise ValueError(
-                f"messages: the last one has over {_MAX_QUESTION:,} characters, too many to "
+                f"messages: the last one has over {MAX_QUESTION:,} characters, too many to "
                 "search documents with"
             )
         return self
 
-    def to_question(self) -> Question:
+    def to_question(self, caller: Principal) -> Question:
+        with_documents = bool(self.use_rag)
+        temperature = TEMPERATURE_WITH_DOCUMENTS if with_documents else TEMPERATURE
+        max_tokens = ANSWER_TOKENS_WITH_DOCUMENTS if with_documents else DEFAULT_OUTPUT_TOKENS
         return Question(
             messages=tuple(
-                Message(_ROLES[each.role], each.content)
+                Message(ROLES[each.role], each.content)
                 for each in self.messages
                 if each.content.strip()
             ),
             model=self.model,
-            temperature=self.temperature,
-            max_tokens=self.max_completion_tokens or self.max_tokens,
-            use_rag=self.use_rag,
+            temperature=temperature if self.temperature is None else self.temperature,
+            max_tokens=self.max_completion_tokens or self.max_tokens or max_tokens,
+            use_rag=with_documents,
             filter=self.to_filter(),
             wait_s=self.wait_s,
+            verbatim=not with_documents,
+            stop=tuple(self.stop),
+            seed=self.seed,
+            top_p=self.top_p,
+            user=pseudonym_of(caller, self.safety_identifier or self.user),
         )
 
 
 class AnnotationOut(BaseModel):
-    """A citation. `file_id` is the document's id; `quote` are the page's own words."""
+    """A citation. `file_id` is the document's id as of a file; `quote` are the page's own words."""
 
     type: Literal["file_citation"] = "file_citation"
     index: int = Field(description="Where the marker stands in the content, in code points.")
-    file_id: UUID
+    file_id: str
+    document_id: UUID
     filename: str
     n: int = Field(description="The marker `[n]` in the content.")
     page_start: int
@@ -242,70 +274,43 @@ class CompletionOut(BaseModel):
     degraded: bool = Field(description="True when no language model was used.")
 
 
-class ListedModelOut(BaseModel):
-    id: str = Field(description="`provider/model`.")
-    object: Literal["model"] = "model"
-    created: int = Field(default=0, description="Not known.")
-    owned_by: str = Field(description="The provider.")
-
-
-class ModelListOut(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[ListedModelOut]
-
-
 @router.post("/chat/completions", response_model=CompletionOut)
 async def create_completion(
     body: CompletionRequest,
     request: Request,
-    caller: Caller,
+    response: Response,
+    caller: Asker,
     answerer: AnswererDep,
     timing: StreamTimingDep,
 ) -> CompletionOut | Response:
-    """Answer as OpenAI does, from the caller's documents, with citations as annotations."""
-    answer = await prepare_answer(body.to_question(), request, caller, answerer)
+    """Answer as OpenAI does; from the caller's documents with citations as annotations."""
     if body.stream:
+        await take_stream_place(request, caller)
+    question = body.to_question(caller)
+    if body.stream:
+        answer = await prepare_answer(question, request, caller, answerer)
         stream = await begin_stream(answer, request, timing)
         write = partial(_write_chunks, include_usage=body.stream_options.include_usage)
-        return FrameStream(stream, timing, write=write, ping=PING_COMMENT)
-    return _to_completion(await while_connected(request.receive, collect(answer)))
+        streamed = FrameStream(stream, timing, write=write, ping=PING_COMMENT)
+        set_route_headers(streamed, stream.route)
+        return streamed
+    collected = await answer_whole(question, request, caller, answerer)
+    set_route_headers(response, collected.route)
+    return _to_completion(collected)
 
 
-@router.get("/models")
-async def list_models(_caller: Caller, resources: ResourcesDep) -> ModelListOut:
-    """The models that answer, first of all the one that does when none is named."""
-    catalog = await read_catalog(resources.models)
-    return ModelListOut(
-        data=[ListedModelOut(id=model.id, owned_by=model.provider) for model in catalog.models]
-    )
-
-
-def _check_changes_nothing(name: str, value: object) -> None:
-    """Raises InvalidRequest for a parameter without which the answer could be another one."""
-    if name in _LABELS or value in _ONLY_VALUES.get(name, ()):
-        return
-    if name in _ONLY_VALUES:
-        allowed = " or ".join(json.dumps(each) for each in _ONLY_VALUES[name])
-        raise InvalidRequest(
-            f"{name}: it can only be {allowed} here.", code="unsupported_value", param=name
-        )
-    raise InvalidRequest(
-        f"{_quote(name)} is not supported here: leave it out.",
-        code="unsupported_parameter",
-        param=name if _NAME.fullmatch(name) else None,
-    )
-
-
-def _quote(name: str) -> str:
-    """Return how a message names a parameter; what can't be one's name is not repeated."""
-    return f"`{name}`" if _NAME.fullmatch(name) else "A parameter with an odd name"
+def pseudonym_of(caller: Principal, user: str) -> str:
+    """Return what a vendor is told of a caller's own user: the same for the same, and no name."""
+    return sha256(b"%b %b" % (caller.org_id.bytes, user.encode())).hexdigest() if user else ""
 
 
 def _to_completion(collected: CollectedAnswer) -> CompletionOut:
     start, done = to_frame(collected.start), to_frame(collected.done)
     message = CompletionMessageOut(
         content=collected.text,
-        annotations=[AnnotationOut(**_annotation(to_frame(each))) for each in collected.citations],
+        annotations=[
+            AnnotationOut(**annotation_of(to_frame(each))) for each in collected.citations
+        ],
     )
     return CompletionOut(
         **_head(start),
@@ -321,10 +326,11 @@ async def _write_chunks(
     """Yield the frames of one answer as OpenAI's chunks, without ids and in OpenAI's order."""
     head: dict[str, Any] = {}
     annotations: list[dict[str, Any]] = []
+    has_begun = False
 
     def chunk(delta: Mapping[str, Any], finish_reason: str | None = None, **more: Any) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return _event(head | {"choices": [choice]} | more)
+        return encode_chunk(head | {"choices": [choice]} | more)
 
     async with aclosing(frames):
         async for frame in frames:
@@ -333,24 +339,26 @@ async def _write_chunks(
                     head = _head(frame) | {"object": "chat.completion.chunk"}
                     if include_usage:
                         head["usage"] = None
-                    yield chunk({"role": "assistant", "content": ""})
+                    if not has_begun:  # once more where another model takes over
+                        yield chunk({"role": "assistant", "content": ""})
+                    has_begun = True
                 case "token":
                     yield chunk({"content": frame["token"]})
                 case "citation":
-                    annotations.append(_annotation(frame))
+                    annotations.append(annotation_of(frame))
                 case "error":
-                    yield _event({"error": _error(frame)})
+                    yield encode_chunk({"error": _error(frame)})
                     return
                 case "done":
                     if annotations:
                         yield chunk({"annotations": annotations})
                     yield chunk({}, frame["finish_reason"], degraded=frame["degraded"])
                     if include_usage:
-                        yield _event(head | {"choices": [], "usage": _usage(frame)})
+                        yield encode_chunk(head | {"choices": [], "usage": _usage(frame)})
                     yield b"data: [DONE]\n\n"
 
 
-def _event(content: Frame) -> bytes:
+def encode_chunk(content: Frame) -> bytes:
     return b"data: %b\n\n" % to_json_line(content).encode()
 
 
@@ -362,11 +370,12 @@ def _head(start: Frame) -> dict[str, Any]:
     }
 
 
-def _annotation(citation: Frame) -> dict[str, Any]:
+def annotation_of(citation: Frame) -> dict[str, Any]:
     return {
         "type": "file_citation",
         "index": citation["answer_start"],
-        "file_id": citation["document_id"],
+        "file_id": to_id(FILE, UUID(citation["document_id"])),
+        "document_id": citation["document_id"],
         **{name: citation[name] for name in _SAME_NAMES},
     }
 
