@@ -105,7 +105,10 @@ def running_product(**settings: str) -> Iterator[Product]:
         with log.open("wb") as output:
             supervisor = subprocess.Popen(
                 [sys.executable, "-m", "app", "run"],
-                env=os.environ | {"PORT": str(port), "DATA_DIR": f"{folder}/data"} | settings,
+                env=os.environ
+                | {"PORT": str(port), "DATA_DIR": f"{folder}/data"}
+                | {"DEFAULT_PLAN": "enterprise"}  # without rates
+                | settings,
                 stdout=output,
                 stderr=subprocess.STDOUT,
             )

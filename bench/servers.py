@@ -212,6 +212,7 @@ def running_apis(count: int, provider_url: str, **settings: str) -> Iterator[Ser
                 "OPENAI_API_KEY": "stand-in",
                 "OLLAMA_BASE_URL": "",
                 "LOG_LEVEL": "INFO",
+                "DEFAULT_PLAN": "enterprise",  # without rates
             } | settings
             apis = [ApiProcess(env, folder / f"api-{number}") for number in range(count)]
             servers = Servers(apis, postgres.url, redis.url)
