@@ -179,21 +179,28 @@ def _doctor(settings: Settings, _options: argparse.Namespace) -> int:
     return run_doctor(settings, say=print)
 
 
-def _operator(settings: Settings, options: argparse.Namespace) -> int:
-    """make a user an operator of this deployment, or with --revoke no longer one."""
-    from app.accounts.operators import set_operator  # noqa: PLC0415
+def _admin(settings: Settings, options: argparse.Namespace) -> int:
+    """grant EMAIL makes a user an operator of this deployment, revoke EMAIL undoes it; list."""
+    from app.accounts.operators import list_operators, set_operator  # noqa: PLC0415
     from app.core.errors import UnprocessableRequest  # noqa: PLC0415
 
+    if (options.step == "list") == bool(options.email):
+        print("`grant` and `revoke` take an address, `list` takes none.", file=sys.stderr)
+        return 2
     url = _find_database(settings)
+    if options.step == "list":
+        print("\n".join(asyncio.run(list_operators(url))))
+        return 0
+    is_operator = options.step == "grant"
     try:
-        found = asyncio.run(set_operator(url, options.email, is_operator=not options.revoke))
+        found = asyncio.run(set_operator(url, options.email, is_operator=is_operator))
     except UnprocessableRequest as exc:
         print(exc.message, file=sys.stderr)
         return 2
     if not found:
         print("There is no user with this address: register first.", file=sys.stderr)
         return 1
-    print(f"{options.email} is {'no longer' if options.revoke else 'now'} an operator.")
+    print(f"{options.email} is {'now' if is_operator else 'no longer'} an operator.")
     return 0
 
 
@@ -238,9 +245,9 @@ def _add_reembed_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--space", type=int, metavar="ID", help="another space than the one beside")
 
 
-def _add_operator_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("email", metavar="EMAIL", help="the address that the user registered with")
-    parser.add_argument("--revoke", action="store_true", help="take it away again")
+def _add_admin_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("step", choices=("grant", "revoke", "list"), metavar="STEP")
+    parser.add_argument("email", nargs="?", default="", metavar="EMAIL", help="the registered one")
 
 
 COMMANDS: Mapping[str, Callable[[Settings, argparse.Namespace], int]] = {
@@ -249,14 +256,14 @@ COMMANDS: Mapping[str, Callable[[Settings, argparse.Namespace], int]] = {
     "worker": _worker,
     "migrate": _migrate,
     "recover": _recover,
-    "operator": _operator,
+    "admin": _admin,
     "reembed": _reembed,
     "doctor": _doctor,
     "openapi": _openapi,
 }
 # What a command takes besides its name.
 ARGUMENTS: Mapping[str, Callable[[argparse.ArgumentParser], None]] = {
-    "operator": _add_operator_arguments,
+    "admin": _add_admin_arguments,
     "reembed": _add_reembed_arguments,
 }
 

@@ -2,11 +2,12 @@
 
 import os
 import secrets
+from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 from typing import Literal, Self
-from urllib.parse import parse_qsl, urlencode, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlencode, urlsplit
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -45,6 +46,8 @@ class Settings(BaseSettings):
     access_token_expire_minutes: int = Field(default=15, ge=1, le=1440)
     refresh_token_expire_days: int = Field(default=30, ge=1, le=365)
     cors_origins: str = ""
+    public_url: str = ""
+    smtp_url: SecretStr = SecretStr("")
 
     database_url: str = ""
     redis_url: str = ""
@@ -60,6 +63,19 @@ class Settings(BaseSettings):
 
     openai_api_key: SecretStr = SecretStr("")
     openai_base_url: str = "https://api.openai.com/v1"
+    azure_openai_endpoint: str = ""
+    azure_openai_api_key: SecretStr = SecretStr("")
+    azure_openai_api_version: str = "2024-10-21"
+    azure_openai_deployments: str = ""
+    compatible_base_url: str = ""
+    compatible_api_key: SecretStr = SecretStr("")
+    openrouter_api_key: SecretStr = SecretStr("")
+    openrouter_base_url: str = "https://openrouter.ai/api/v1"
+    openrouter_data_collection: Literal["deny", "allow"] = "deny"
+    anthropic_api_key: SecretStr = SecretStr("")
+    anthropic_base_url: str = "https://api.anthropic.com"
+    gemini_api_key: SecretStr = SecretStr("")
+    gemini_base_url: str = "https://generativelanguage.googleapis.com"
     ollama_base_url: str = "http://127.0.0.1:11434"
     default_model: str = ""
     embedding_model: str = LOCAL_EMBEDDING_MODEL
@@ -77,6 +93,8 @@ class Settings(BaseSettings):
     rerank_timeout_s: float | None = Field(default=None, gt=0, le=30)
 
     run_unread_s: float = Field(default=60, ge=1, le=86_400)
+    default_plan: Literal["free", "pro", "enterprise"] = "free"
+    unknown_price_ceiling_usd: Decimal = Field(default=Decimal(75), gt=0, le=100_000)
     max_upload_mb: int = Field(default=256, ge=1, le=10_240)
     page_cache_mb: int = Field(default=512, ge=0)
     profile_requests: bool = False
@@ -95,6 +113,28 @@ class Settings(BaseSettings):
         options = urlencode([pair for pair in named if pair[0] in _DATABASE_OPTIONS], safe="/:")
         return f"{_DATABASE_SCHEME}://{address}" + (f"?{options}" if options else "")
 
+    @field_validator("public_url")
+    @classmethod
+    def _check_public_url(cls, url: str) -> str:
+        address = urlsplit(url.strip())
+        if url.strip() and (address.scheme not in ("http", "https") or not address.hostname):
+            raise ValueError("it must be the address of the web app, like https://example.com")
+        return url.strip().rstrip("/")
+
+    @field_validator("smtp_url")
+    @classmethod
+    def _check_smtp_url(cls, url: SecretStr) -> SecretStr:
+        address = urlsplit(url.get_secret_value().strip())
+        if not url.get_secret_value().strip():
+            return SecretStr("")
+        sender = parse_qs(address.query).get("from", [""])[0]
+        is_server = address.scheme in ("smtp", "smtps") and address.hostname and address.port != 0
+        if not is_server or "@" not in sender:
+            raise ValueError(
+                "it must be like smtp://user:password@mail.example.com:587?from=app@example.com"
+            )
+        return SecretStr(url.get_secret_value().strip())
+
     @field_validator("rerank_url")
     @classmethod
     def _check_rerank_url(cls, url: str) -> str:
@@ -109,6 +149,16 @@ class Settings(BaseSettings):
             raise ValueError(
                 "RERANKER is http, but RERANK_URL is empty: set the address of the server, "
                 "like http://127.0.0.1:8080/rerank"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_mail_without_address(self) -> Self:
+        """What is in a mail must lead here, and the `Host` of a request is anybody's to write."""
+        if self.is_production and self.smtp_url.get_secret_value() and not self.public_url:
+            raise ValueError(
+                "SMTP_URL is set, but PUBLIC_URL is empty: set the address that links in mails "
+                "begin with, like https://example.com"
             )
         return self
 
@@ -138,6 +188,23 @@ class Settings(BaseSettings):
         """Browser origins that may call the API; the usual dev servers in local mode."""
         listed = tuple(origin.strip() for origin in self.cors_origins.split(",") if origin.strip())
         return listed or (() if self.is_production else LOCAL_CORS_ORIGINS)
+
+    @property
+    def azure_deployments(self) -> tuple[str, ...]:
+        """The chat deployments that AZURE_OPENAI_DEPLOYMENTS names."""
+        listed = self.azure_openai_deployments.split(",")
+        return tuple(name.strip() for name in listed if name.strip())
+
+    @property
+    def link_base(self) -> str:
+        """What links to the web app begin with, without a slash at the end.
+
+        Empty in production without PUBLIC_URL: such links begin with the path.
+        """
+        if self.public_url or self.is_production:
+            return self.public_url
+        host = "127.0.0.1" if self.host in ("0.0.0.0", "::") else self.host  # noqa: S104
+        return f"http://{f'[{host}]' if ':' in host else host}:{self.port}"
 
     @property
     def max_upload_bytes(self) -> int:

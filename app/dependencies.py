@@ -1,23 +1,26 @@
 """Annotated aliases for handlers, and the check that every route knows who calls."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any, TypeAlias, cast
 from uuid import UUID
 
 import structlog
 from fastapi import Depends, Header, Query, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
-from fastapi.security import OAuth2PasswordBearer
+from fastapi.security import APIKeyHeader, OAuth2PasswordBearer
 from sqlalchemy.exc import SQLAlchemyError
 from starlette.routing import BaseRoute
 
+from app.accounts.api_key_secrets import invalid_api_key, is_api_key
+from app.accounts.attempts import Attempts
 from app.accounts.permissions import ROLE_PERMISSIONS, Permission
 from app.accounts.principal import Principal
 from app.chat.pipeline import Answerer
 from app.chat.runs import RunEngine
+from app.core.addresses import network_of
 from app.core.errors import InvalidRequest, NotAuthenticated, PermissionDenied
 from app.core.sse import StreamTiming, stream_timing
 from app.core.stream_tokens import StreamAudience, StreamScope
@@ -26,9 +29,12 @@ from app.documents.resumable import ResumableUploads
 from app.documents.uploads import Uploader
 from app.resources import Resources
 from app.retrieval.pipeline import Retriever
-from app.usage.plans import Feature
+from app.usage.limits import LimitReached
+from app.usage.plans import Feature, units_of
 
 log = structlog.get_logger(__name__)
+
+Guard: TypeAlias = Callable[..., Any]
 
 # Everything that may be called without a credential. Reviewed; a test keeps a copy of it.
 PUBLIC_ROUTES = frozenset(
@@ -36,6 +42,7 @@ PUBLIC_ROUTES = frozenset(
         # The web app: its page, which shows nothing of anybody, and the page's files.
         ("GET", "/"),
         ("GET", "/sign-in"),
+        ("GET", "/join"),
         ("GET", "/chat/{conversation_id}"),
         ("GET", "/documents"),
         ("GET", "/documents/{document_id}"),
@@ -61,10 +68,34 @@ PUBLIC_ROUTES = frozenset(
         ("POST", "/api/v1/session/register"),
         ("POST", "/api/v1/session/refresh"),
         ("DELETE", "/api/v1/session"),
+        # For who has the link, which nobody can guess, and perhaps no account yet.
+        ("POST", "/api/v1/invitations/look-up"),
     }
 )
 
+# What a sign-in may do whatever its role, and an API key may not: it is about the person, or about
+# the web app's cookie. Reviewed; a test keeps a copy of it.
+SIGN_IN_ROUTES = frozenset(
+    {
+        ("POST", "/api/v1/auth/password"),
+        ("GET", "/api/v1/auth/me"),
+        ("PATCH", "/api/v1/auth/me"),
+        ("GET", "/api/v1/auth/sign-ins"),
+        ("DELETE", "/api/v1/auth/sign-ins"),
+        ("DELETE", "/api/v1/auth/sign-ins/{sign_in_id}"),
+        ("POST", "/api/v1/session/password"),
+        ("POST", "/api/v1/session/switch"),
+        ("POST", "/api/v1/organizations"),
+        ("GET", "/api/v1/organizations"),
+        ("POST", "/api/v1/organizations/{organization_id}/switch"),
+        ("GET", "/api/v1/organization-deletions/{organization_deletion_id}"),
+        ("POST", "/api/v1/invitations/accept"),
+    }
+)
+
+# For the API's description alone: see `_credential_of`.
 _bearer = OAuth2PasswordBearer(tokenUrl="/api/v1/auth/login", auto_error=False)
+_api_key = APIKeyHeader(name="X-API-Key", auto_error=False)
 
 
 async def get_resources(request: Request) -> Resources:
@@ -76,17 +107,30 @@ ResourcesDep = Annotated[Resources, Depends(get_resources)]
 
 
 BearerDoc = Annotated[str | None, Depends(_bearer)]
+KeyDoc = Annotated[str | None, Depends(_api_key)]
 
 
 async def authenticate(
-    request: Request, resources: ResourcesDep, _documented: BearerDoc
+    request: Request, resources: ResourcesDep, _bearer: BearerDoc, _key: KeyDoc
 ) -> Principal:
     """Return who calls. Raises NotAuthenticated, or InvalidRequest for two credentials at once."""
     _refuse_several(_credentials_of(request))
-    return await resources.principals.resolve(_access_token_of(request))
+    principal = await resources.principals.resolve(_credential_of(request))
+    request.state.principal = principal  # for the audit log
+    return principal
 
 
 Caller = Annotated[Principal, Depends(authenticate)]
+
+
+async def require_sign_in(caller: Caller) -> Principal:
+    """Return who calls. Raises PermissionDenied (`sign_in_required`) for an API key."""
+    if caller.key_id is not None:
+        raise PermissionDenied("An API key can't do this: sign in for it.", code="sign_in_required")
+    return caller
+
+
+SignedInCaller = Annotated[Principal, Depends(require_sign_in)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +149,9 @@ class StreamCaller:
 
 @dataclass(frozen=True, slots=True)
 class StreamAuthentication:
-    """The dependency of a stream: takes an access token, or in `?token=` a token for this stream.
+    """The dependency of a stream: takes a credential, or in `?token=` a token for this stream.
 
+    Who reads must have the permission to read, and keep it while the stream is open.
     `resource` names the path parameter that says which one thing the stream is about. `recalls`:
     where the database is away or busy, who was known a short while ago may read on.
     """
@@ -119,21 +164,26 @@ class StreamAuthentication:
         self,
         request: Request,
         resources: ResourcesDep,
-        _documented: BearerDoc,
+        _bearer: BearerDoc,
+        _key: KeyDoc,
         token: Annotated[
             str | None, Query(description="Of the `events_url`, for clients without headers.")
         ] = None,
     ) -> StreamCaller | None:
         """Return who reads; None while the database can't say and nothing is known of them.
 
-        Raises NotAuthenticated, or InvalidRequest for two credentials at once.
+        Raises NotAuthenticated, PermissionDenied, or InvalidRequest for two credentials at once.
         """
         _refuse_several([*_credentials_of(request), *request.query_params.getlist("token")])
         resolver = resources.principals
         if token is None:
-            confirm = partial(resolver.resolve, _access_token_of(request))
+            resolve = partial(resolver.resolve, _credential_of(request))
         else:
-            confirm = partial(resolver.resolve_for_stream, token, self._scope_of(request))
+            resolve = partial(resolver.resolve_for_stream, token, self._scope_of(request))
+
+        async def confirm() -> Principal:
+            return check_permission(await resolve(), Permission.READ)
+
         try:
             return StreamCaller(await confirm(), confirm)
         except (SQLAlchemyError, OSError) as error:
@@ -149,7 +199,8 @@ class StreamAuthentication:
     ) -> Principal | None:
         if token is None or not self.recalls:
             return None
-        return resources.principals.recall_for_stream(token, self._scope_of(request))
+        caller = resources.principals.recall_for_stream(token, self._scope_of(request))
+        return None if caller is None else check_permission(caller, Permission.READ)
 
     def _scope_of(self, request: Request) -> StreamScope:
         if self.resource is None:
@@ -184,11 +235,29 @@ def _refuse_several(credentials: Sequence[str]) -> None:
         raise InvalidRequest("Send one credential, not several.", code="ambiguous_credentials")
 
 
-def _access_token_of(request: Request) -> str:
+def _credential_of(request: Request) -> str:
+    """Return an access token or an API key, unchecked. `X-API-Key` takes a key alone."""
+    key = request.headers.get("x-api-key")
+    if key is not None:
+        if not is_api_key(key):
+            raise invalid_api_key()
+        return key
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
-        raise NotAuthenticated("Send an access token: `Authorization: Bearer …`.")
+        raise NotAuthenticated("Send an access token or an API key: `Authorization: Bearer …`.")
     return token.strip()
+
+
+def check_permission(caller: Principal, permission: Permission) -> Principal:
+    """Return who calls. Raises PermissionDenied (`forbidden`, `insufficient_scope`)."""
+    if permission not in ROLE_PERMISSIONS[caller.role]:
+        raise PermissionDenied(f"The role {caller.role.value} can't do this.")
+    if not caller.may(permission):
+        raise PermissionDenied(
+            f"The scope {caller.scope.value} of this key is not enough.",
+            code="insufficient_scope",
+        )
+    return caller
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,21 +270,73 @@ class Requires:
     permission: Permission
     feature: Feature | None = None
 
-    async def __call__(self, caller: Caller) -> Principal:
-        """Return who calls. Raises PermissionDenied (`forbidden`, `insufficient_scope`)."""
-        if self.permission not in ROLE_PERMISSIONS[caller.role]:
-            raise PermissionDenied(f"The role {caller.role.value} can't do this.")
-        if not caller.may(self.permission):
-            raise PermissionDenied(
-                f"The scope {caller.scope.value} of this key is not enough.",
-                code="insufficient_scope",
-            )
+    async def __call__(
+        self, request: Request, resources: ResourcesDep, caller: Caller
+    ) -> Principal:
+        """Return who calls. Raises PermissionDenied (`forbidden`, `insufficient_scope`).
+
+        Raises RateLimited as `Limiter.admit`; what is left goes with any answer, in its headers.
+        """
+        check_permission(caller, self.permission)
+        if self.feature is not None:
+            await _admit(request, resources, caller, self.feature, units=1)
         return caller
+
+
+async def charge_more(
+    request: Request, resources: Resources, caller: Principal, feature: Feature, *, inputs: int
+) -> None:
+    """Count what a request costs besides the unit that `Requires` has counted.
+
+    Raises RateLimited as `Limiter.admit`.
+    """
+    if (units := units_of(feature, inputs) - 1) > 0:
+        await _admit(request, resources, caller, feature, units=units)
+
+
+async def take_stream_place(request: Request, caller: Principal) -> None:
+    """Count a stream until its answer has been sent. Raises RateLimited (`too_many_streams`)."""
+    place = await (await get_resources(request)).limiter.open_stream(caller)
+    request.state.at_end = place.release
+
+
+async def _admit(
+    request: Request, resources: Resources, caller: Principal, feature: Feature, *, units: int
+) -> None:
+    limiter = resources.limiter
+    try:
+        admission = await limiter.admit(caller, feature, network_of(_host_of(request)), units=units)
+    except LimitReached as reached:
+        request.state.rate_limit_headers = reached.headers
+        raise
+    request.state.rate_limit_headers = admission.headers
+    request.state.give_back = partial(limiter.give_back, admission)
+
+
+async def get_address(request: Request) -> str:
+    """Return where the request comes from; of proxies that the server trusts, what they say."""
+    return _host_of(request)
+
+
+Address = Annotated[str, Depends(get_address)]
+
+
+async def get_attempts(resources: ResourcesDep) -> Attempts:
+    return resources.attempts
+
+
+AttemptsDep = Annotated[Attempts, Depends(get_attempts)]
+
+
+def _host_of(request: Request) -> str:
+    return request.client.host if request.client else ""
 
 
 Reader = Annotated[Principal, Depends(Requires(Permission.READ))]
 Searcher = Annotated[Principal, Depends(Requires(Permission.READ, Feature.SEARCH))]
 Asker = Annotated[Principal, Depends(Requires(Permission.ASK, Feature.CHAT))]
+# What asks no model: naming, rating and deleting conversations, ending an answer.
+ConversationWriter = Annotated[Principal, Depends(Requires(Permission.ASK))]
 Writer = Annotated[Principal, Depends(Requires(Permission.WRITE))]
 UploadCaller = Annotated[Principal, Depends(Requires(Permission.WRITE, Feature.UPLOAD))]
 EmbeddingCaller = Annotated[Principal, Depends(Requires(Permission.ASK, Feature.EMBEDDING))]
@@ -225,7 +346,7 @@ OrganizationManager = Annotated[Principal, Depends(Requires(Permission.MANAGE_OR
 OrganizationOwner = Annotated[Principal, Depends(Requires(Permission.OWN_ORGANIZATION))]
 
 
-async def authorize_operator(caller: Caller) -> Principal:
+async def authorize_operator(caller: SignedInCaller) -> Principal:
     """Return who calls. Raises PermissionDenied for who does not operate this deployment."""
     if not caller.is_operator:
         raise PermissionDenied("Only an operator of this deployment may do this.")
@@ -240,7 +361,14 @@ async def get_retriever(resources: ResourcesDep) -> Retriever:
 
 
 async def get_answerer(resources: ResourcesDep) -> Answerer:
-    return Answerer(resources.retriever, resources.models)
+    ledger = resources.ledger
+    return Answerer(
+        resources.retriever,
+        resources.model_router,
+        resources.policies,
+        ledger.meter,
+        ledger.check,
+    )
 
 
 AnswererDep = Annotated[Answerer, Depends(get_answerer)]
@@ -261,7 +389,11 @@ StreamTimingDep = Annotated[StreamTiming, Depends(get_stream_timing)]
 
 
 async def get_intake(resources: ResourcesDep) -> Intake:
-    return Intake(resources.storage, resources.settings.org_queued_documents)
+    return Intake(
+        resources.storage,
+        resources.settings.org_queued_documents,
+        quota_of=resources.limiter.limits_of,
+    )
 
 
 async def get_uploader(resources: ResourcesDep) -> Uploader:
@@ -287,23 +419,40 @@ async def get_resumable_uploads(
 
 
 def check_routes_are_guarded(routes: Sequence[BaseRoute]) -> None:
-    """Raise RuntimeError for a route that neither authenticates nor stands in PUBLIC_ROUTES.
+    """Raise RuntimeError for a route that asks for no permission and stands on no reviewed list.
 
-    Looks into included routers; a mount or a web socket must be reviewed too.
+    PUBLIC_ROUTES need no credential; SIGN_IN_ROUTES need a sign-in, whatever it may do. Looks into
+    included routers; a mount or a web socket must be reviewed too.
     """
     for route in iter_route_contexts(routes):
-        dependant = getattr(route.original_route, "dependant", None)
-        if dependant is not None and _authenticates(dependant):
+        guards = set(guards_of(route.original_route))
+        if any(map(_asks_for_permission, guards)):
             continue
         for method in sorted(getattr(route.original_route, "methods", None) or {"ANY"}):
             # HEAD is GET without the body.
-            asked = "GET" if method == "HEAD" else method
-            if (asked, route.path) not in PUBLIC_ROUTES:
-                raise RuntimeError(
-                    f"{method} {route.path} has no authentication and is not a public route"
-                )
+            asked = ("GET" if method == "HEAD" else method, route.path)
+            if authenticate not in guards:
+                if asked not in PUBLIC_ROUTES:
+                    raise RuntimeError(
+                        f"{method} {route.path} has no authentication and is not a public route"
+                    )
+            elif require_sign_in not in guards or asked not in SIGN_IN_ROUTES:
+                raise RuntimeError(f"{method} {route.path} asks for no permission")
 
 
-def _authenticates(dependant: Dependant) -> bool:
-    is_guard = dependant.call is authenticate or isinstance(dependant.call, StreamAuthentication)
-    return is_guard or any(map(_authenticates, dependant.dependencies))
+def guards_of(route: object) -> Iterator[Guard]:
+    """Yield every dependency of a route that says who may call it."""
+    dependant = getattr(route, "dependant", None)
+    return iter(()) if dependant is None else _guards_in(dependant)
+
+
+def _guards_in(dependant: Dependant) -> Iterator[Guard]:
+    call = dependant.call
+    if call in (authenticate, require_sign_in) or _asks_for_permission(call):
+        yield cast(Guard, call)
+    for inner in dependant.dependencies:
+        yield from _guards_in(inner)
+
+
+def _asks_for_permission(call: object) -> bool:
+    return call is authorize_operator or isinstance(call, Requires | StreamAuthentication)

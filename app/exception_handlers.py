@@ -1,7 +1,9 @@
 """Every error in the one body of the HTTP contract: the only place that knows errors and HTTP."""
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
+from math import ceil
 from typing import Any
 
 import asyncpg
@@ -30,6 +32,11 @@ _DEFAULT_RETRY_AFTER_S = 5
 _CLIENT_GONE_STATUS = 499
 # SQLSTATE classes that mean "not now": connection, resources, operator intervention, lock timeout.
 _TRANSIENT_SQLSTATES = ("08", "53", "57", "55P03", "40")
+_FOREIGN_KEY_VIOLATION = "23503"
+# As pydantic writes it: `function-after[…]`, `list[…]`. The name of a query may end in `[]`.
+_UNION_MEMBER = re.compile(r"\[.+\]$", re.DOTALL)
+# A model as a whole says so itself which of its fields is wrong.
+_NAMED = re.compile(r"([a-z][a-z0-9_]*): ")
 
 
 def install(app: FastAPI) -> None:
@@ -97,7 +104,7 @@ async def _handle_app_error(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, RangeNotSatisfiable):
         headers["Content-Range"] = f"bytes */{error.size_bytes}"
     if error.status in (429, 503) or error.retry_after_s:
-        headers["Retry-After"] = str(max(1, round(error.retry_after_s or _DEFAULT_RETRY_AFTER_S)))
+        headers["Retry-After"] = str(max(1, ceil(error.retry_after_s or _DEFAULT_RETRY_AFTER_S)))
     return _respond(
         request,
         error.status,
@@ -118,11 +125,14 @@ async def _handle_validation_error(request: Request, error: Exception) -> JSONRe
         return _respond(
             request, 400, "invalid_json", "The body is not JSON.", "invalid_request_error", None, {}
         )
-    place = [str(part) for part in first["loc"][1:]]  # behind "body", "query", "path" or "header"
+    # Behind "body", "query", "path" or "header". Members of a union have labels in between.
+    place = [part for part in map(str, first["loc"][1:]) if not _UNION_MEMBER.search(part)]
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "extra_forbidden":
         # The name of such a field is the client's own text.
         place, message = place[:-1], "There is a field that is not known"
+    if not place and (named := _NAMED.match(message)):
+        place, message = [named[1]], message[named.end() :]
     param = ".".join(place) or None
     message = f"{param}: {message}." if param else f"{message}."
     return _respond(request, 422, "validation_error", message, "invalid_request_error", param, {})
@@ -151,6 +161,11 @@ async def _handle_database_error(request: Request, error: Exception) -> JSONResp
     """From SQLAlchemy, or from the bare driver; without a state it is about the connection."""
     driver_error = getattr(error, "orig", None) or error
     sqlstate = str(getattr(driver_error, "sqlstate", None) or "08")
+    if sqlstate == _FOREIGN_KEY_VIOLATION and _is_about_organization(driver_error):
+        # It was deleted while the request was on its way.
+        return await _handle_app_error(
+            request, NotAuthenticated("The organization is gone.", code="token_revoked")
+        )
     is_about_values = isinstance(error, asyncpg.DataError | asyncpg.exceptions.InternalClientError)
     if is_about_values or not sqlstate.startswith(_TRANSIENT_SQLSTATES):
         return await _handle_unknown(request, error)
@@ -158,6 +173,12 @@ async def _handle_database_error(request: Request, error: Exception) -> JSONResp
     return await _handle_app_error(
         request, Unavailable("The database is not available.", code="database_unavailable")
     )
+
+
+def _is_about_organization(driver_error: object) -> bool:
+    """Whether a row was to belong to an organization that is not there."""
+    original = getattr(driver_error, "__cause__", None) or driver_error
+    return str(getattr(original, "constraint_name", "")).endswith("_org_id")
 
 
 async def _handle_os_error(request: Request, error: Exception) -> JSONResponse:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from starlette.middleware.cors import CORSMiddleware
 
 from app import exception_handlers
+from app.audit_trail import AuditTrail
 from app.chat.run_sweep import RunSweeper
 from app.config import Settings
 from app.core.logging import configure_logging
@@ -23,6 +24,12 @@ from app.middleware import BodyLimit, RequestContext, RequestProfiler
 from app.resources import Resources, open_resources
 from app.retrieval.recall import run_recall_measurements
 from app.routers import ROUTERS, docs, web
+from app.routers.mcp import McpEndpoint
+from app.usage.alerts import tell_webhooks
+from app.usage.budgets import BudgetReaper
+from app.usage.limits import RATE_LIMIT_HEADERS
+from app.webhooks.courier import Courier
+from app.webhooks.sending import WebhookSender
 
 log = structlog.get_logger(__name__)
 
@@ -56,6 +63,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         app.include_router(docs.router)
         app.state.swagger_ui = StaticFolder(docs.SWAGGER_UI)
     app.state.web_app = StaticFolder(web.DIST)
+    app.state.mcp = McpEndpoint(app, app.version)
     check_routes_are_guarded(app.routes)
     exception_handlers.install(app)
     app.add_middleware(BodyLimit)
@@ -77,8 +85,11 @@ def create_app(settings: Settings | None = None) -> FastAPI:
             *("Tus-Resumable", "Tus-Version", "Tus-Extension", "Tus-Max-Size"),
             *("Tus-Checksum-Algorithm", "Upload-Offset", "Upload-Length", "Upload-Metadata"),
             *("Upload-Expires", "Document-Id"),
+            *("X-Footnote-Provider", "X-Footnote-Model", "X-Footnote-Fallbacks"),
+            *RATE_LIMIT_HEADERS,
         ],
     )
+    app.add_middleware(AuditTrail)
     app.add_middleware(RequestContext)
     return app
 
@@ -92,17 +103,26 @@ async def _lifespan(app: FastAPI, settings: Settings) -> AsyncIterator[None]:
             asyncio.create_task(Sweeper(resources.db, resources.storage).run()),
             asyncio.create_task(Housekeeper(resources.db, resources.storage).run()),
             asyncio.create_task(RunSweeper(resources.db, resources.redis).run()),
+            asyncio.create_task(_make_courier(resources).run()),
+            asyncio.create_task(BudgetReaper(resources.db, tell_webhooks).run()),
             asyncio.create_task(run_index_builder(settings.database_url)),
+            asyncio.create_task(resources.principals.key_uses.run()),
             asyncio.create_task(run_recall_measurements(resources.db)),
             asyncio.create_task(_warm_up(resources)),
         ]
         try:
             yield
         finally:
+            await app.state.mcp.aclose()
             for task in tasks:
                 task.cancel()
                 with suppress(asyncio.CancelledError):
                     await task
+
+
+def _make_courier(resources: Resources) -> Courier:
+    sender = WebhookSender(allows_private=not resources.settings.is_production)
+    return Courier(resources.db, resources.sealer, sender)
 
 
 async def _warm_up(resources: Resources) -> None:

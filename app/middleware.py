@@ -1,12 +1,13 @@
 """Pure ASGI middleware, so that streams pass unbuffered: request id, log, metrics, headers."""
 
+import asyncio
 import re
 import time
 from http import HTTPMethod, HTTPStatus
+from typing import Any
 from uuid import uuid4
 
 import structlog
-from pyinstrument import Profiler
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.responses import HTMLResponse
@@ -21,7 +22,7 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _QUIET_PATHS = frozenset({"/health", "/health/ready", "/metrics"})
 _MAX_BODY_BYTES = 1024 * 1024
 _COUNT_FOR_THEMSELVES = re.compile(
-    r"/api/v1/documents/upload|/api/v1/documents/[^/]+/content|/api/v1/uploads/[^/]+"
+    r"/api/v1/documents/upload|/api/v1/documents/[^/]+/content|/api/v1/uploads/[^/]+|/v1/files"
 )
 _SECURITY_HEADERS = {
     "X-Content-Type-Options": "nosniff",
@@ -44,7 +45,11 @@ _PROFILE_POLICY = (
 
 
 class RequestContext:
-    """Gives each request an id, and records how long it took and how it ended."""
+    """Gives each request an id, and records how long it took and how it ended.
+
+    Dependencies leave in the request's state what goes with any answer: `rate_limit_headers`,
+    `give_back` for one that was given before, and `at_end` for when it has been sent.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -59,6 +64,7 @@ class RequestContext:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(request_id=request_id)
         status = 500
+        state: dict[str, Any] = scope["state"]
 
         async def send_with_headers(message: Message) -> None:
             nonlocal status
@@ -67,13 +73,18 @@ class RequestContext:
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
                 headers["X-Processing-Time-Ms"] = f"{1000 * (time.perf_counter() - started):.1f}"
+                headers.update(state.get("rate_limit_headers", {}))
                 for name, value in _DEFAULT_HEADERS.items():
                     headers.setdefault(name, value)
+                if "Idempotency-Replayed" in headers and (give_back := state.get("give_back")):
+                    await give_back()
             await send(message)
 
         try:
             await self.app(scope, receive, send_with_headers)
         finally:
+            if at_end := state.get("at_end"):
+                await asyncio.shield(at_end())
             _record(scope, status, time.perf_counter() - started)
 
 
@@ -118,6 +129,9 @@ class RequestProfiler:
         if scope["type"] != "http" or b"profile=1" not in scope["query_string"].split(b"&"):
             await self.app(scope, receive, send)
             return
+
+        # Not at the head of the file: few processes need it.
+        from pyinstrument import Profiler  # noqa: PLC0415
 
         async def discard(_message: Message) -> None:
             """The page replaces the response."""

@@ -34,6 +34,7 @@ class ApiProcess:
                     "OLLAMA_BASE_URL": "http://127.0.0.1:9",
                     "PORT": str(self.port),
                     "MAX_UPLOAD_MB": "256",
+                    "DEFAULT_PLAN": settings.default_plan,
                     **changes,
                 },
                 stdout=output,

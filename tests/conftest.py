@@ -8,6 +8,7 @@ from uuid import uuid4
 import httpx2
 import pytest
 from fastapi import FastAPI
+from redis import Redis as SyncRedis
 from sqlalchemy import text
 
 from app.config import Settings
@@ -51,7 +52,19 @@ def settings(database_url: str, redis_url: str, data_dir: Path) -> Settings:
         # Nothing listens there: without a key and without Ollama, answers are extractive.
         ollama_base_url="http://127.0.0.1:9",
         max_upload_mb=4,
+        default_plan="enterprise",  # it has no rates: tests are not limited unless they want it
     )
+
+
+@pytest.fixture(autouse=True)
+def closed_breakers(request: pytest.FixtureRequest) -> Iterator[None]:
+    """What the providers of one test failed of is no news for the next one."""
+    yield
+    if "redis_url" in request.fixturenames:
+        with SyncRedis.from_url(request.getfixturevalue("redis_url")) as redis:
+            keys = list(redis.scan_iter("v1:breaker:*"))
+            if keys:
+                redis.delete(*keys)
 
 
 @asynccontextmanager

@@ -45,6 +45,7 @@ class StackProcess:
                 command,
                 env={
                     **os.environ,
+                    "DEFAULT_PLAN": "enterprise",  # without rates
                     **(settings or {}),
                     "DATA_DIR": str(data_dir),
                     "PORT": str(port),

@@ -6,6 +6,7 @@ from typing import Any
 
 from app.core.jobs import JobName
 from app.documents.deletion import purge_next
+from app.documents.organization_removal import remove_next_organization
 from app.ingestion.pipeline import ingest_next
 from app.ingestion.recognition import Recognizer, do_without, recognize_next
 from app.ingestion.reembedding import Filler, fill_next
@@ -32,12 +33,18 @@ def ocr() -> None:
 
 @celery_app.task(name=JobName.PURGE)
 def purge() -> None:
-    _repeat(JobName.PURGE, lambda r: purge_next(r.db, r.storage))
+    _repeat(JobName.PURGE, _purge_next)
 
 
 @celery_app.task(name=JobName.REEMBED)
 def reembed() -> None:
     _repeat(JobName.REEMBED, lambda r: fill_next(Filler(r.db, r.embedders)), seconds=_ONE_STEP_S)
+
+
+async def _purge_next(resources: Resources) -> bool:
+    if await purge_next(resources.db, resources.storage):
+        return True
+    return await remove_next_organization(resources.db, resources.storage)
 
 
 async def _purge_or_ingest_next(resources: Resources) -> bool:

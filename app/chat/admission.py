@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from uuid import UUID
 
 import asyncpg
 
@@ -19,6 +20,9 @@ MAX_WAIT_S = 30.0
 _POLL_S = 0.5
 # More would be no list to read.
 _MAX_LISTED = 50
+# How long a change may go unnoticed by other processes.
+_POLICY_TTL_S = 3.0
+_MAX_KNOWN = 10_000
 
 _POLICY = "SELECT system_prompt, rejects_injections FROM organizations WHERE id = $1"
 _NAMED = """
@@ -41,13 +45,37 @@ _MAY_GET_READY = frozenset({DocumentStatus.QUEUED, DocumentStatus.PROCESSING})
 class Policy:
     """What an organization wants of its answers."""
 
-    system_prompt: str
-    rejects_injections: bool
+    system_prompt: str = ""
+    rejects_injections: bool = False
 
 
-async def load_policy(driver: asyncpg.Connection, scope: TenantScope) -> Policy:
-    row = await driver.fetchrow(_POLICY, scope.org_id)
-    return Policy(row["system_prompt"], row["rejects_injections"]) if row else Policy("", False)
+class Policies:
+    """Asks the database at most every 3 s for each organization's policy."""
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._cache: dict[UUID, tuple[float, Policy]] = {}
+        self._changes = 0
+
+    async def get(self, scope: TenantScope) -> Policy:
+        """Raises what the database raises."""
+        known = self._cache.get(scope.org_id)
+        if known is not None and known[0] > time.monotonic():
+            return known[1]
+        changes = self._changes
+        async with self._db.reading(scope) as driver:
+            row = await driver.fetchrow(_POLICY, scope.org_id)
+        policy = Policy(row["system_prompt"], row["rejects_injections"]) if row else Policy()
+        if len(self._cache) >= _MAX_KNOWN:
+            self._cache.clear()
+        if changes == self._changes:  # or it was read before the change
+            self._cache[scope.org_id] = (time.monotonic() + _POLICY_TTL_S, policy)
+        return policy
+
+    def forget(self, org_id: UUID) -> None:
+        """Ask anew: it was changed in this process. Call it after the change is committed."""
+        self._changes += 1
+        self._cache.pop(org_id, None)
 
 
 def check_messages(policy: Policy, messages: Sequence[Message]) -> None:

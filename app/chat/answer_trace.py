@@ -7,6 +7,7 @@ from typing import Any
 from app.chat.assembly import TokenBudget
 from app.chat.injection import find_injections
 from app.chat.safe_text import Removed
+from app.llm.attempts import Attempt
 from app.llm.base import Source, Usage
 from app.retrieval.base import RankedChunk
 from app.retrieval.pipeline import Retrieval
@@ -15,24 +16,23 @@ from app.retrieval.trace import TracedCandidate
 
 @dataclass(slots=True)
 class AnswerTrace:
-    """Filled while the answer is made. `attempts` are the calls of models, in order.
+    """Filled while the answer is made. `attempts` are the models that were tried, in order.
 
-    `budget` is what the prompt's tokens were spent on.
+    `budget` is what the tokens of the last one's prompt were spent on.
     """
 
     retrieval: Retrieval | None
     sources: Sequence[tuple[Source, RankedChunk]]
     budget: TokenBudget
-    attempts: list[dict[str, str]] = field(default_factory=list)
+    attempts: Sequence[Attempt] = ()
     timings_ms: dict[str, float] = field(default_factory=dict)
     _end: dict[str, Any] = field(default_factory=dict)
     _shown_sources: list[dict[str, Any]] | None = None
 
-    def attempt(self, model_id: str) -> dict[str, str]:
-        """Begin a call of a model; its "outcome" becomes "completed" or the code of an error."""
-        attempt = {"model": model_id, "outcome": "interrupted"}
-        self.attempts.append(attempt)
-        return attempt
+    def show(self, sources: Sequence[tuple[Source, RankedChunk]], budget: TokenBudget) -> None:
+        """Note what the model is shown that is asked now."""
+        self.sources, self.budget = sources, budget
+        self._shown_sources = None
 
     def conclude(
         self,
@@ -63,10 +63,20 @@ class AnswerTrace:
             "retrieval": None if self.retrieval is None else _retrieval(self.retrieval),
             "sources": self._shown_sources,
             "prompt": {**asdict(self.budget), "total": self.budget.total},
-            "attempts": self.attempts,
+            "attempts": [_attempt(attempt) for attempt in self.attempts],
             "timings_ms": {name: round(value, 3) for name, value in self.timings_ms.items()},
             **self._end,
         }
+
+
+def _attempt(attempt: Attempt) -> dict[str, Any]:
+    """`outcome` is "completed", "skipped" for a model that is known to fail, or an error's code."""
+    return {
+        "provider": attempt.candidate.provider.name,
+        "model": attempt.candidate.model_id,
+        "outcome": attempt.outcome,
+        "ms": round(attempt.elapsed_ms, 3),
+    }
 
 
 def _retrieval(found: Retrieval) -> dict[str, Any]:

@@ -114,7 +114,8 @@ class _Counter:
 class Outline:
     """A prompt before its sources are found. What it must hold fits into the window.
 
-    `left` is what history and sources may take, in the counter's tokens.
+    `left` is what history and sources may take, in the counter's tokens. A `verbatim` one holds the
+    whole history, and has no sources.
     """
 
     window: int
@@ -127,6 +128,7 @@ class Outline:
     history: tuple[Message, ...]
     with_sources: bool
     left: int
+    verbatim: bool = False
 
 
 async def outline_prompt(
@@ -138,6 +140,7 @@ async def outline_prompt(
     with_sources: bool,
     max_tokens: int,
     organization_prompt: str = "",
+    verbatim: bool = False,
 ) -> Outline:
     """See `outline`, for a model's own window and tokenizer.
 
@@ -155,6 +158,7 @@ async def outline_prompt(
             with_sources=with_sources,
             max_tokens=max_tokens,
             organization_prompt=organization_prompt,
+            verbatim=verbatim,
         )
 
     length = len(question) + len(organization_prompt) + sum(len(m.content) for m in history)
@@ -184,21 +188,28 @@ def outline(
     with_sources: bool,
     tokenizer: Tokenizer | None = None,
     organization_prompt: str = "",
+    verbatim: bool = False,
 ) -> Outline:
     """Return what a prompt must hold: our rules, the organization's, and the question.
 
-    Without a tokenizer counts are estimated and keep a margin. Raises InvalidRequest
+    A `verbatim` one has none of our rules, and must hold all of the history in its order. Without a
+    tokenizer counts are estimated and keep a margin. Raises InvalidRequest
     (`context_length_exceeded`) when that does not fit.
     """
     counter = _Counter(tokenizer)
     answer = min(max_tokens, window // 2)
-    system = _system_messages(history, organization_prompt, with_sources=with_sources)
+    if verbatim:
+        system = _organization_messages(organization_prompt)
+    else:
+        system = _system_messages(history, organization_prompt, with_sources=with_sources)
     framed = _QUESTION + question if with_sources else question
     system_tokens = TOKENS_PER_REPLY + sum(map(counter.message, system))
     question_tokens = TOKENS_PER_MESSAGE + counter.text(framed)
     needed = system_tokens + question_tokens
     if with_sources:
         needed += counter.text(_SOURCES) + counter.text(_NO_SOURCES)
+    if verbatim:
+        needed += sum(map(counter.message, history))
     left = counter.room(window - answer) - needed
     if left < 0:
         raise _too_long(needed, window, answer, counter)
@@ -213,6 +224,7 @@ def outline(
         history=tuple(history),
         with_sources=with_sources,
         left=left,
+        verbatim=verbatim,
     )
 
 
@@ -226,6 +238,8 @@ def fill(
 
     Older turns and further chunks are left out where the window ends; nothing is cut in its middle.
     """
+    if prompt.verbatim:
+        return _pass_on(prompt)
     counter = prompt.counter
     turns = _turns(prompt.history)
     chosen, kept = _share(prompt.left, chunks, turns, counter, sources_max_tokens)
@@ -255,6 +269,28 @@ def fill(
             is_exact=counter.is_exact,
             turns_left_out=len(turns) - len(kept),
             sources_left_out=len(chunks) - len(chosen),
+        ),
+    )
+
+
+def _pass_on(prompt: Outline) -> Assembled:
+    counter = prompt.counter
+    history_tokens = sum(map(counter.message, prompt.history))
+    used = prompt.system_tokens + history_tokens + prompt.question_tokens
+    return Assembled(
+        messages=(*prompt.system, *prompt.history, Message(Role.USER, prompt.question)),
+        sources=(),
+        budget=TokenBudget(
+            window=prompt.window,
+            system=prompt.system_tokens,
+            history=history_tokens,
+            question=prompt.question_tokens,
+            sources=0,
+            answer=prompt.answer,
+            margin=counter.margin(used),
+            is_exact=counter.is_exact,
+            turns_left_out=0,
+            sources_left_out=0,
         ),
     )
 
@@ -314,6 +350,12 @@ def _system_messages(
         Message(Role.SYSTEM, prompt),
         *(message for message in history if message.role is Role.SYSTEM),
     ]
+
+
+def _organization_messages(organization_prompt: str) -> list[Message]:
+    """Return what the organization adds to messages that are passed on."""
+    prompt = organization_prompt.strip()
+    return [Message(Role.SYSTEM, prompt)] if prompt else []
 
 
 def _turns(history: Sequence[Message]) -> list[tuple[Message, ...]]:

@@ -111,6 +111,8 @@ class Done:
 
     `finish_reason`: stop, length or content_filter; error or cancelled where `status` says so.
     `unsupported` are spans of the answer that no source supports (code points, ends exclusive).
+    `provider` is who answered, after `attempts` calls of models; `fallbacks` were passed over, of
+    which some may not have been called.
     """
 
     status: RunStatus
@@ -122,6 +124,9 @@ class Done:
     degraded: bool
     dropped_markers: int
     unsupported: tuple[tuple[int, int], ...] = ()
+    provider: str | None = None
+    attempts: int = 0
+    fallbacks: int = 0
 
 
 Event = Start | Token | Citation | Snapshot | Failure | Done
@@ -163,6 +168,9 @@ def to_frame(event: Event) -> dict[str, Any]:
                 "degraded": event.degraded,
                 "dropped_markers": event.dropped_markers,
                 "unsupported": spans_frame(event.unsupported),
+                "provider": event.provider,
+                "attempts": event.attempts,
+                "fallbacks": event.fallbacks,
             }
 
 

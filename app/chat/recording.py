@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -45,7 +46,7 @@ from app.models.conversations import (
 
 # How long a process may be silent before its runs count as lost. It renews them every 4 s.
 LEASE_S = 12.0
-# The id of the frame that tells of the sources.
+# The id of the first frame that tells of the sources.
 START_ID = 1
 
 
@@ -91,6 +92,7 @@ _END_RUN = text("""
         degraded = :degraded, input_tokens = :input_tokens, output_tokens = :output_tokens,
         is_usage_estimated = :is_usage_estimated, cost_nano = :cost_nano,
         answer_sha256 = :answer_sha256, dropped_markers = :dropped_markers,
+        provider = :provider, attempts = :attempts, fallbacks = :fallbacks,
         unsupported = :unsupported, sources = CAST(:sources AS jsonb),
         unready_documents = CAST(:unready_documents AS jsonb),
         trace = coalesce(CAST(:trace AS jsonb), trace, '{}')
@@ -171,7 +173,8 @@ class RunRecord:
 class RunView:
     """A run as its reader sees it; `record` is None while it goes on.
 
-    `text` is the answer as far as it was stored; while the run goes on its process knows more.
+    `text` is the answer as far as it was stored; while the run goes on its process knows more, and
+    `finished_at` is None.
     """
 
     run_id: UUID
@@ -181,6 +184,7 @@ class RunView:
     model: str
     text: str
     record: RunRecord | None
+    finished_at: datetime | None = None
 
 
 async def begin_run(session: AsyncSession, principal: Principal, request: RunRequest) -> BegunRun:
@@ -269,6 +273,7 @@ async def load_run(session: AsyncSession, principal: Principal, run_id: UUID) ->
         model=run.model,
         text=message.content,
         record=record,
+        finished_at=run.finished_at,
     )
 
 
@@ -356,6 +361,9 @@ def _message_facts(record: RunRecord) -> dict[str, Any]:
         "cost_nano": to_nano(done.cost_usd),
         "answer_sha256": bytes.fromhex(done.answer_sha256),
         "dropped_markers": done.dropped_markers,
+        "provider": done.provider,
+        "attempts": done.attempts,
+        "fallbacks": done.fallbacks,
         "unsupported": [offset for span in done.unsupported for offset in span],
         "sources": to_json([_source_facts(each) for each in start.sources] if start else []),
         "unready_documents": to_json(
@@ -409,7 +417,7 @@ def events_of(view: RunView) -> list[tuple[int, Event]]:
         return []
     events: list[tuple[int, Event]] = []
     if record.start is not None:
-        events.append((START_ID, record.start))
+        events.append((_start_id_of(record), record.start))
     pieces: list[tuple[int, Event]] = [*_tokens_of(record), *record.citations]
     events += sorted(pieces, key=lambda piece: piece[0])
     if record.snapshot_id is not None:
@@ -422,6 +430,15 @@ def events_of(view: RunView) -> list[tuple[int, Event]]:
         events.append((record.last_event_id - 1, record.failure))
     events.append((record.last_event_id, record.done))
     return events
+
+
+def _start_id_of(record: RunRecord) -> int:
+    """Return the id of the last Start: there are several where another model took over."""
+    if record.snapshot_id is not None:
+        return START_ID
+    ids = [event_id for event_id, _ in (*record.tokens, *record.citations)]
+    end_id = record.last_event_id - (0 if record.failure is None else 1)
+    return max(START_ID, min([*ids, end_id]) - 1)
 
 
 def _tokens_of(record: RunRecord) -> Iterator[tuple[int, Token]]:

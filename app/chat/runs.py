@@ -17,7 +17,7 @@ from redis.asyncio import Redis
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts.principal import Principal
-from app.chat.pipeline import Admitted, Answerer
+from app.chat.pipeline import Admitted, Answerer, Route
 from app.chat.recording import BegunRun, RunView, events_of, load_run, to_json
 from app.chat.run_frames import Heard, rebuild
 from app.chat.run_log import FrameLog, RunLog
@@ -182,6 +182,15 @@ class RunEngine:
                 await run.has_content.wait()
         if run.error is not None and not run.log.tokens:
             raise run.error
+
+    def find_route(self, run_id: UUID) -> Route | None:
+        """Return who answers a run that was started here, as far as that is known."""
+        run = self._runs.get(run_id)
+        if run is None:
+            return None
+        if run.answer is not None and run.answer.route is not None:
+            return run.answer.route
+        return Route(run.admitted.candidate.provider.name, run.admitted.model_id, None)
 
     async def get(self, principal: Principal, run_id: UUID) -> RunState:
         """Return a run as far as it is, and note that somebody asks. Raises NotFound."""

@@ -90,6 +90,9 @@ def done_of(run: Run, message: ConversationMessage) -> Done:
         degraded=message.degraded,
         dropped_markers=message.dropped_markers,
         unsupported=pair_up(message.unsupported),
+        provider=message.provider,
+        attempts=message.attempts,
+        fallbacks=message.fallbacks,
     )
 
 

@@ -2,12 +2,12 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 
 import structlog
 
 from app.chat.events import Failure, Start, to_frame
-from app.chat.pipeline import Answer
+from app.chat.pipeline import Answer, Route
 from app.core.errors import AppError, Unavailable
 from app.core.sse import Frame
 from app.models.conversations import RunStatus
@@ -47,6 +47,11 @@ class AnswerStream:
         if self._failure is not None and not self._has_content:
             raise self._failure
 
+    @property
+    def route(self) -> Route | None:
+        """Who answers; None until that is known."""
+        return self._answer.route
+
     async def frames(self) -> AsyncGenerator[Frame]:
         while (frame := await self._queue.get()) is not None:
             self._room.release()
@@ -69,6 +74,8 @@ class AnswerStream:
         try:
             async with aclosing(self._answer.events()) as events:
                 async for event in events:
+                    if isinstance(event, Start):
+                        self._drop_unread()
                     await self._room.acquire()
                     self._queue.put_nowait(to_frame(event))
                     if not isinstance(event, Start):
@@ -79,6 +86,12 @@ class AnswerStream:
         finally:
             self._is_decided.set()
             self._queue.put_nowait(None)
+
+    def _drop_unread(self) -> None:
+        """Before a Start only another one can wait, which nobody needs any more."""
+        with suppress(asyncio.QueueEmpty):
+            self._queue.get_nowait()
+            self._room.release()
 
     def _closing_frames(self) -> list[Frame]:
         if self._failure is None:

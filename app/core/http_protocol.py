@@ -27,6 +27,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         self._pending_bytes += len(data)
         super().data_received(data)
 
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no request; but a whole one before it is answered first."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.more_body and not cycle.response_complete:
+            cycle.keep_alive = False
+            self.flow.pause_reading()
+            return
+        super().send_400_response(msg)
+
     def on_message_begin(self) -> None:
         self._header_bytes = 0
         super().on_message_begin()

@@ -7,11 +7,14 @@ until the next sweep and loses none.
 import asyncio
 from collections.abc import Sequence
 from enum import StrEnum
+from threading import Lock
+from typing import TYPE_CHECKING
 
 import structlog
-from celery import Celery
-from kombu.exceptions import OperationalError
 from sqlalchemy.ext.asyncio import AsyncSession
+
+if TYPE_CHECKING:
+    from celery import Celery
 
 log = structlog.get_logger(__name__)
 
@@ -57,15 +60,15 @@ def celery_broker_url(redis_url: str) -> str:
 
 
 class JobSender:
-    """Sends wake-ups over Redis. A broker that is down costs a log line: the sweep sends again."""
+    """Sends wake-ups over Redis. A broker that is down costs a log line: the sweep sends again.
+
+    Celery is imported for the first of them: a process that never sends one does without its 4 MB.
+    """
 
     def __init__(self, redis_url: str) -> None:
-        self._celery = Celery("footnote", broker=celery_broker_url(redis_url), set_as_current=False)
-        self._celery.conf.update(
-            broker_connection_timeout=1,
-            broker_transport_options={"socket_timeout": 1, "socket_connect_timeout": 1},
-            task_ignore_result=True,
-        )
+        self._redis_url = redis_url
+        self._celery: Celery | None = None
+        self._opening = Lock()
 
     async def send_all(self, jobs: Sequence[JobName]) -> None:
         for job in jobs:
@@ -75,11 +78,32 @@ class JobSender:
         try:
             async with asyncio.timeout(_SEND_TIMEOUT_S):
                 await asyncio.to_thread(self._send, job)
-        except (OperationalError, OSError) as error:  # TimeoutError is an OSError
+        except OSError as error:  # TimeoutError is one
             log.warning("job_not_sent", job=str(job), error=type(error).__name__)
 
     def _send(self, job: JobName) -> None:
-        self._celery.send_task(job, queue=queue_of(job), expires=_EXPIRES_S, retry=False)
+        """In a thread: it waits, and the first import takes long. Raises OSError."""
+        from kombu.exceptions import OperationalError  # noqa: PLC0415
+
+        with self._opening:
+            celery = self._celery = self._celery or _open_celery(self._redis_url)
+        try:
+            celery.send_task(job, queue=queue_of(job), expires=_EXPIRES_S, retry=False)
+        except OperationalError as error:
+            raise ConnectionError("The broker does not answer.") from error
 
     def close(self) -> None:
-        self._celery.close()
+        if self._celery is not None:
+            self._celery.close()
+
+
+def _open_celery(redis_url: str) -> "Celery":
+    from celery import Celery  # noqa: PLC0415
+
+    celery = Celery("footnote", broker=celery_broker_url(redis_url), set_as_current=False)
+    celery.conf.update(
+        broker_connection_timeout=1,
+        broker_transport_options={"socket_timeout": 1, "socket_connect_timeout": 1},
+        task_ignore_result=True,
+    )
+    return celery

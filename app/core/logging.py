@@ -13,7 +13,7 @@ _SECRET_NAMES = re.compile(
 )
 _SECRET_VALUES = re.compile(
     r"(?P<keep>://[^:/@\s]*:)[^@\s]+(?=@)|(?P<bearer>[Bb]earer )\S+"
-    r"|\bsk-[\w-]{8,}|\beyJ[\w-]+\.[\w-]+\.[\w-]*|\bst_[\w-]+\.[\w-]+"
+    r"|\bsk-[\w-]{8,}|\bAIza[\w-]{20,}|\bfn_(?:live|test)_\w+|\beyJ[\w-]+\.[\w-]+\.[\w-]*|\bst_[\w-]+\.[\w-]+"
 )
 
 
@@ -30,7 +30,7 @@ def _redact(
 
 
 def redact_text(value: str) -> str:
-    """Mask credentials in URLs, bearer tokens, provider keys, JWTs and stream tokens."""
+    """Mask credentials in URLs, bearer tokens, API keys, providers' keys, JWTs, stream tokens."""
     return _SECRET_VALUES.sub(
         lambda match: (match["keep"] or match["bearer"] or "") + "[redacted]", value
     )
@@ -68,6 +68,8 @@ def configure_logging(level: str) -> None:
         "httpx2",
         "httpcore2",
         "openai",
+        "anthropic",
+        "google_genai",
         "sqlalchemy.engine",
         "asyncio",
         "aiohttp",

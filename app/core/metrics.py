@@ -41,6 +41,10 @@ EMBEDDING_CACHE = Counter(
 )
 # `completed`, `failed` or `cancelled`.
 RUNS = Counter("footnote_runs_total", "Answers of conversations by how they ended", ["outcome"])
+# `delivered`, or why not: `refused`, `redirected`, `timeout`, `connection_failed`, …
+WEBHOOK_DELIVERIES = Counter(
+    "footnote_webhook_deliveries_total", "Requests to webhooks by what came of them", ["outcome"]
+)
 RUN_STREAMS = Gauge(
     "footnote_run_streams", "Readers of answers in the making", multiprocess_mode="livesum"
 )

@@ -36,7 +36,8 @@ class StreamTiming:
     """Seconds. `status_wait_s`: how long the status waits for the first event, to tell a failure.
 
     `confirm_s`: how often a long stream asks whether its reader may still read. What it is told
-    may be 5 s old, and revocations are promised to end a stream within 20 s.
+    may be 3 s old (`app/accounts/credentials.py`), and who is removed is promised to read nothing
+    more after 5 s.
     `drain_s`: how long a stream may go on after SIGTERM. With the second or so that it takes to
     say so and to end, this must stay below the server's own grace (`app/__main__.py`).
     """
@@ -44,7 +45,7 @@ class StreamTiming:
     ping_s: float = 15.0
     send_timeout_s: float = 30.0
     status_wait_s: float = 10.0
-    confirm_s: float = 10.0
+    confirm_s: float = 2.0
     drain_s: float = 8.0
 
 

@@ -42,8 +42,9 @@ _EMBEDDED_RUNTIME = ("onnx", "onnxruntime", "tokenizers", "safetensors")
 # What the product imports, by import name; the lock has the versions.
 _RUNTIME = (
     *("aiohttp", "alembic", "argon2", "asyncpg", "celery", "charset_normalizer", "cryptography"),
-    *("docx", "fastapi", "httptools", "httpx2", "jose", "kombu", "lxml", "numpy", "openai", "passlib"),
-    *("pgvector", "PIL", "pptx", "prometheus_client", "pydantic", "pydantic_settings", "pypdf"),
+    *("docx", "fastapi", "httptools", "httpx2", "jose", "kombu", "lxml", "mcp", "numpy", "openai"),
+    *("passlib", "pgvector", "PIL", "pptx", "prometheus_client", "pydantic", "pydantic_settings"),
+    "pypdf",
     *("pypdfium2", "python_calamine", "python_multipart", "redis", "sqlalchemy", "sse_starlette"),
     *("starlette", "structlog", "uvicorn"),
 )

@@ -98,6 +98,10 @@ class ConversationMessage(Timestamped, Base):
     terms: Mapped[Any] = mapped_column(TSVECTOR, server_default="")
     model: Mapped[str | None] = mapped_column(Text)
     model_version: Mapped[str | None] = mapped_column(Text)
+    # Of the model that answered; how many were asked, and passed over, before it did.
+    provider: Mapped[str | None] = mapped_column(Text)
+    attempts: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
+    fallbacks: Mapped[int] = mapped_column(SmallInteger, default=0, server_default="0")
     finish_reason: Mapped[str | None] = mapped_column(Text)
     degraded: Mapped[bool] = mapped_column(default=False, server_default="false")
     input_tokens: Mapped[int | None]

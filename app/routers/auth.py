@@ -10,11 +10,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from app.accounts import sign_ins, users
 from app.accounts.authentication import Authenticator, SignedIn
+from app.accounts.permissions import ROLE_PERMISSIONS, Permission
 from app.accounts.sign_ins import ActiveSignIn
 from app.accounts.user_agents import name_client
 from app.accounts.users import Account
+from app.audit_trail import Noted
 from app.core.text import AnyText
-from app.dependencies import Caller, ResourcesDep
+from app.dependencies import Address, AttemptsDep, ResourcesDep, SignedInCaller
 from app.models.accounts import MemberRole
 
 router = APIRouter(prefix="/api/v1/auth", tags=["auth"])
@@ -58,12 +60,14 @@ class UserOut(BaseModel):
     id: UUID
     email: str
     name: str = Field(description="Empty until the user gives one.")
+    is_operator: bool = Field(description="Whether they run this deployment, see `/api/v1/admin`.")
 
 
 class OrganizationOut(BaseModel):
     id: UUID
     name: str
     role: MemberRole
+    permissions: list[Permission] = Field(description="What the role may do.")
 
 
 class Me(BaseModel):
@@ -112,12 +116,21 @@ Client = Annotated[str, Depends(get_client)]
 
 
 @router.post("/register", status_code=status.HTTP_201_CREATED)
-async def register(body: Credentials, authenticator: AuthenticatorDep, client: Client) -> Tokens:
+async def register(
+    body: Credentials,
+    authenticator: AuthenticatorDep,
+    client: Client,
+    attempts: AttemptsDep,
+    address: Address,
+    note: Noted,
+) -> Tokens:
     """Create an account with an organization of its own, and sign in."""
+    await attempts.register(account=body.email, address=address)
     signed_in = await authenticator.register(
         email=body.email, password=body.password, name="", client=client
     )
-    return _tokens(signed_in)
+    note.name(signed_in.account)
+    return show_tokens(signed_in)
 
 
 @router.post("/login")
@@ -125,39 +138,53 @@ async def login(
     form: Annotated[OAuth2PasswordRequestForm, Depends()],
     authenticator: AuthenticatorDep,
     client: Client,
+    attempts: AttemptsDep,
+    address: Address,
+    note: Noted,
 ) -> Tokens:
     """Sign in; `username` is the e-mail address. Unknown user and wrong password look the same."""
-    signed_in = await authenticator.sign_in(
-        email=form.username, password=form.password, client=client
-    )
-    return _tokens(signed_in)
+    async with attempts.guessing(account=form.username, address=address):
+        signed_in = await authenticator.sign_in(
+            email=form.username, password=form.password, client=client
+        )
+    note.name(signed_in.account)
+    return show_tokens(signed_in)
 
 
 @router.post("/refresh")
-async def refresh(body: RefreshRequest, authenticator: AuthenticatorDep) -> Tokens:
+async def refresh(
+    body: RefreshRequest, authenticator: AuthenticatorDep, attempts: AttemptsDep, address: Address
+) -> Tokens:
     """Exchange a refresh token for new tokens. Using one twice ends the sign-in."""
-    return _tokens(await authenticator.refresh(body.refresh_token))
+    await attempts.refresh(address=address)
+    return show_tokens(await authenticator.refresh(body.refresh_token))
 
 
 @router.post("/logout", status_code=status.HTTP_204_NO_CONTENT)
-async def logout(body: RefreshRequest, authenticator: AuthenticatorDep) -> None:
+async def logout(body: RefreshRequest, authenticator: AuthenticatorDep, note: Noted) -> None:
     """End the sign-in that a refresh token belongs to; its access tokens end within 5 s."""
-    await authenticator.end(body.refresh_token)
+    note.name(await authenticator.end(body.refresh_token))
 
 
 @router.post("/password")
 async def change_password(
-    body: PasswordChange, caller: Caller, authenticator: AuthenticatorDep, client: Client
+    body: PasswordChange,
+    caller: SignedInCaller,
+    authenticator: AuthenticatorDep,
+    client: Client,
+    attempts: AttemptsDep,
+    address: Address,
 ) -> Tokens:
     """Set a new password. Ends every other sign-in and gives new tokens for this one."""
-    signed_in = await authenticator.change_password(
-        caller, current=body.current_password, new=body.new_password, client=client
-    )
-    return _tokens(signed_in)
+    async with attempts.guessing(account=str(caller.user_id), address=address):
+        signed_in = await authenticator.change_password(
+            caller, current=body.current_password, new=body.new_password, client=client
+        )
+    return show_tokens(signed_in)
 
 
 @router.get("/me")
-async def me(caller: Caller, resources: ResourcesDep) -> Me:
+async def me(caller: SignedInCaller, resources: ResourcesDep) -> Me:
     """Who the access token stands for."""
     async with resources.db.system_transaction() as session:
         account = await users.get_account(session, caller.user_id, org_id=caller.org_id)
@@ -165,7 +192,7 @@ async def me(caller: Caller, resources: ResourcesDep) -> Me:
 
 
 @router.patch("/me")
-async def patch_me(body: ProfilePatch, caller: Caller, resources: ResourcesDep) -> Me:
+async def patch_me(body: ProfilePatch, caller: SignedInCaller, resources: ResourcesDep) -> Me:
     """Change the caller's profile."""
     async with resources.db.system_transaction() as session:
         if "name" in body.model_fields_set:
@@ -175,7 +202,7 @@ async def patch_me(body: ProfilePatch, caller: Caller, resources: ResourcesDep) 
 
 
 @router.get("/sign-ins")
-async def list_sign_ins(caller: Caller, resources: ResourcesDep) -> SignIns:
+async def list_sign_ins(caller: SignedInCaller, resources: ResourcesDep) -> SignIns:
     """List where the caller is signed in, the newest use first; at most 100."""
     async with resources.db.system_transaction() as session:
         active = await sign_ins.list_active(session, caller.user_id)
@@ -183,7 +210,7 @@ async def list_sign_ins(caller: Caller, resources: ResourcesDep) -> SignIns:
 
 
 @router.delete("/sign-ins")
-async def end_other_sign_ins(caller: Caller, resources: ResourcesDep) -> EndedSignIns:
+async def end_other_sign_ins(caller: SignedInCaller, resources: ResourcesDep) -> EndedSignIns:
     """End all but the one of this request; their access tokens end within 5 s."""
     async with resources.db.system_transaction() as session:
         ended = await sign_ins.end_others(session, caller.user_id, caller.session_id)
@@ -191,13 +218,13 @@ async def end_other_sign_ins(caller: Caller, resources: ResourcesDep) -> EndedSi
 
 
 @router.delete("/sign-ins/{sign_in_id}", status_code=status.HTTP_204_NO_CONTENT)
-async def end_sign_in(sign_in_id: UUID, caller: Caller, resources: ResourcesDep) -> None:
+async def end_sign_in(sign_in_id: UUID, caller: SignedInCaller, resources: ResourcesDep) -> None:
     """End one, perhaps that of this request; its access tokens end within 5 s."""
     async with resources.db.system_transaction() as session:
         await sign_ins.end_one(session, caller.user_id, sign_in_id)
 
 
-def _tokens(signed_in: SignedIn) -> Tokens:
+def show_tokens(signed_in: SignedIn) -> Tokens:
     return Tokens(
         access_token=signed_in.access_token,
         expires_in=signed_in.access_lifetime_s,
@@ -208,11 +235,22 @@ def _tokens(signed_in: SignedIn) -> Tokens:
 
 
 def show_user(account: Account) -> UserOut:
-    return UserOut(id=account.user_id, email=account.email, name=account.name)
+    return UserOut(
+        id=account.user_id,
+        email=account.email,
+        name=account.name,
+        is_operator=account.is_operator,
+    )
 
 
 def show_organization(account: Account) -> OrganizationOut:
-    return OrganizationOut(id=account.org_id, name=account.org_name, role=account.role)
+    permitted = ROLE_PERMISSIONS[account.role]
+    return OrganizationOut(
+        id=account.org_id,
+        name=account.org_name,
+        role=account.role,
+        permissions=[permission for permission in Permission if permission in permitted],
+    )
 
 
 def _show_sign_in(found: ActiveSignIn, current_id: UUID) -> SignInOut:

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
+from urllib.parse import quote
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
@@ -17,14 +18,21 @@ from app.accounts.idempotency import Answer as Begun
 from app.accounts.principal import Principal
 from app.chat.document_texts import with_passages
 from app.chat.events import Citation, Done, Failure, Start, spans_frame, usage_frame
-from app.chat.pipeline import Answer, Answerer, Question
+from app.chat.pipeline import Answer, Answerer, Question, Route
 from app.chat.runs import RunEngine
 from app.chat.streaming import AnswerStream
 from app.core.connection import while_connected
 from app.core.db import Database
 from app.core.errors import AppError, Conflict, ProviderError, ProviderErrorKind, Unavailable
 from app.core.sse import EncodedStream, FrameStream, StreamTiming
-from app.dependencies import AnswererDep, Caller, ResourcesDep, RunsDep, StreamTimingDep
+from app.dependencies import (
+    AnswererDep,
+    Asker,
+    ResourcesDep,
+    RunsDep,
+    StreamTimingDep,
+    take_stream_place,
+)
 from app.routers.chat_requests import ChatRequest, IdempotencyKeyHeader, begin_answer
 from app.routers.messages import UnreadyDocumentOut
 
@@ -97,7 +105,7 @@ async def chat(
     body: ChatRequest,
     request: Request,
     response: Response,
-    caller: Caller,
+    caller: Asker,
     resources: ResourcesDep,
     answerer: AnswererDep,
     runs: RunsDep,
@@ -116,11 +124,11 @@ async def chat(
         run_id = UUID(begun.body["run_id"])
         _mark_replayed(response, begun)
         collected = await while_connected(
-            request.receive, _wait(resources.db, runs, caller, run_id)
+            request.receive, collect_run(resources.db, runs, caller, run_id)
         )
     else:
-        answer = await prepare_answer(body.to_question(), request, caller, answerer)
-        collected = await while_connected(request.receive, collect(answer))
+        collected = await answer_whole(body.to_question(), request, caller, answerer)
+    set_route_headers(response, collected.route)
     elapsed_ms = 1000 * (time.perf_counter() - started)
     return _to_response(collected, body, request.state.request_id, elapsed_ms)
 
@@ -129,16 +137,20 @@ async def chat(
 async def chat_stream(
     body: ChatRequest,
     request: Request,
-    caller: Caller,
+    caller: Asker,
     answerer: AnswererDep,
     runs: RunsDep,
     timing: StreamTimingDep,
     idempotency_key: IdempotencyKeyHeader = None,
 ) -> Response:
     """The same as frames: `{"token": …}` and at last `{"done": true}`."""
+    await take_stream_place(request, caller)
     if not _is_kept(body, idempotency_key):
         answer = await prepare_answer(body.to_question(), request, caller, answerer)
-        return FrameStream(await begin_stream(answer, request, timing), timing)
+        answering = await begin_stream(answer, request, timing)
+        streamed = FrameStream(answering, timing)
+        set_route_headers(streamed, answering.route)
+        return streamed
     runs.refuse_too_many(caller)  # while nothing has begun that nobody would read
     begun = await begin_answer(body, request, caller, answerer, runs, key=idempotency_key)
     run_id = UUID(begun.body["run_id"])
@@ -147,8 +159,20 @@ async def chat_stream(
     reader = await runs.open(caller, run_id)
     assert reader is not None  # noqa: S101  # it has seen nothing yet
     stream = EncodedStream(reader, timing)
+    set_route_headers(stream, runs.find_route(run_id))
     _mark_replayed(stream, begun)
     return stream
+
+
+def set_route_headers(response: Response, route: Route | None) -> None:
+    """Say who answers, as far as that is known."""
+    if route is None:
+        return
+    response.headers["X-Footnote-Provider"] = route.provider
+    # A name that somebody made up may hold what no header can.
+    response.headers["X-Footnote-Model"] = quote(route.model, safe="/:@+~,;=")
+    if route.fallbacks is not None:
+        response.headers["X-Footnote-Fallbacks"] = str(route.fallbacks)
 
 
 def _mark_replayed(response: Response, begun: Begun) -> None:
@@ -161,6 +185,21 @@ def _is_kept(body: ChatRequest, key: str | None) -> bool:
     return body.conversation_id is not None or key is not None
 
 
+@dataclass(frozen=True, slots=True)
+class CollectedAnswer:
+    start: Start
+    text: str
+    citations: Sequence[Citation]
+    done: Done
+
+    @property
+    def route(self) -> Route | None:
+        done = self.done
+        if done.provider is None:
+            return None
+        return Route(done.provider, self.start.model, done.fallbacks)
+
+
 async def prepare_answer(
     question: Question, request: Request, caller: Principal, answerer: Answerer
 ) -> Answer:
@@ -169,11 +208,26 @@ async def prepare_answer(
     The answer is not kept. Raises ClientGone.
     """
 
-    async def prepare() -> Answer:
-        admitted = await answerer.admit(caller, question)
-        return Answer(await answerer.prepare(caller, admitted))
+    return await while_connected(request.receive, _prepare(question, caller, answerer))
 
-    return await while_connected(request.receive, prepare())
+
+async def answer_whole(
+    question: Question, request: Request, caller: Principal, answerer: Answerer
+) -> CollectedAnswer:
+    """Check, prepare and generate all of it, not kept.
+
+    Raises what refuses the question, what the provider failed with, and ClientGone.
+    """
+
+    async def answer() -> CollectedAnswer:
+        return await collect(await _prepare(question, caller, answerer))
+
+    return await while_connected(request.receive, answer())
+
+
+async def _prepare(question: Question, caller: Principal, answerer: Answerer) -> Answer:
+    admitted = await answerer.admit(caller, question)
+    return Answer(await answerer.prepare(caller, admitted))
 
 
 async def begin_stream(answer: Answer, request: Request, timing: StreamTiming) -> AnswerStream:
@@ -190,14 +244,6 @@ async def begin_stream(answer: Answer, request: Request, timing: StreamTiming) -
     return stream
 
 
-@dataclass(frozen=True, slots=True)
-class CollectedAnswer:
-    start: Start
-    text: str
-    citations: Sequence[Citation]
-    done: Done
-
-
 async def collect(answer: Answer) -> CollectedAnswer:
     """Generate all of it. Raises what the provider failed with."""
     async with aclosing(answer.events()) as events:
@@ -206,7 +252,9 @@ async def collect(answer: Answer) -> CollectedAnswer:
     return CollectedAnswer(answer.start, answer.text, answer.citations, done)
 
 
-async def _wait(db: Database, runs: RunEngine, caller: Principal, run_id: UUID) -> CollectedAnswer:
+async def collect_run(
+    db: Database, runs: RunEngine, caller: Principal, run_id: UUID
+) -> CollectedAnswer:
     """Wait for the end of a run, here or elsewhere. Raises what it failed with."""
     record = None
     while record is None:

@@ -19,7 +19,7 @@ from app.chat.markdown import MarkdownWriter
 from app.chat.messages import MessageView, list_messages
 from app.core.pagination import Cursor, Page
 from app.core.text import AnyText, storable
-from app.dependencies import Caller, ResourcesDep
+from app.dependencies import ConversationWriter, Reader, ResourcesDep
 from app.documents.filenames import clean_filename
 from app.models.conversations import Conversation, MessageRole
 from app.resources import Resources
@@ -107,7 +107,7 @@ _FILE_TYPES = {
 
 @router.post("", status_code=status.HTTP_201_CREATED)
 async def create_conversation(
-    caller: Caller, resources: ResourcesDep, body: ConversationCreate | None = None
+    caller: ConversationWriter, resources: ResourcesDep, body: ConversationCreate | None = None
 ) -> ConversationOut:
     """Begin an empty conversation. Asking without one begins one too."""
     title = body.title if body and body.title else ""
@@ -118,7 +118,7 @@ async def create_conversation(
 
 @router.get("")
 async def list_conversations(
-    caller: Caller,
+    caller: Reader,
     resources: ResourcesDep,
     cursor: Annotated[str | None, Query(max_length=500)] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
@@ -137,7 +137,7 @@ async def list_conversations(
 # Before the routes with an id: `search` is no conversation's.
 @router.get("/search")
 async def search_conversations(
-    caller: Caller,
+    caller: Reader,
     resources: ResourcesDep,
     q: Annotated[str, Query(min_length=1, max_length=1_000)],
     limit: Annotated[int, Query(ge=1, le=50)] = 20,
@@ -166,7 +166,7 @@ async def search_conversations(
 
 @router.get("/{conversation_id}")
 async def get_conversation(
-    conversation_id: UUID, caller: Caller, resources: ResourcesDep
+    conversation_id: UUID, caller: Reader, resources: ResourcesDep
 ) -> ConversationOut:
     async with resources.db.transaction(caller) as session:
         found = await conversations.get_conversation(session, caller, conversation_id)
@@ -175,7 +175,10 @@ async def get_conversation(
 
 @router.patch("/{conversation_id}")
 async def patch_conversation(
-    conversation_id: UUID, body: ConversationPatch, caller: Caller, resources: ResourcesDep
+    conversation_id: UUID,
+    body: ConversationPatch,
+    caller: ConversationWriter,
+    resources: ResourcesDep,
 ) -> ConversationOut:
     async with resources.db.transaction(caller) as session:
         renamed = await conversations.rename_conversation(
@@ -186,7 +189,7 @@ async def patch_conversation(
 
 @router.delete("/{conversation_id}", status_code=status.HTTP_204_NO_CONTENT)
 async def remove_conversation(
-    conversation_id: UUID, caller: Caller, resources: ResourcesDep
+    conversation_id: UUID, caller: ConversationWriter, resources: ResourcesDep
 ) -> None:
     """Delete a conversation with all that is in it. An answer that is being written stops."""
     async with resources.db.transaction(caller) as session:
@@ -196,7 +199,7 @@ async def remove_conversation(
 @router.get("/{conversation_id}/export", response_class=StreamingResponse)
 async def export_conversation(
     conversation_id: UUID,
-    caller: Caller,
+    caller: Reader,
     resources: ResourcesDep,
     file_format: Annotated[ExportFormat, Query(alias="format")] = ExportFormat.MARKDOWN,
     leaf: Annotated[

@@ -7,7 +7,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
-from app.dependencies import Caller, ResourcesDep
+from app.dependencies import Reader, ResourcesDep
 from app.documents.deletion import get_deletion, list_deletions
 from app.models.deletions import Deletion, DeletionReason
 
@@ -39,7 +39,7 @@ class DeletionPage(BaseModel):
 
 @router.get("")
 async def list_receipts(
-    caller: Caller,
+    caller: Reader,
     resources: ResourcesDep,
     cursor: UUID | None = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,
@@ -51,7 +51,7 @@ async def list_receipts(
 
 
 @router.get("/{deletion_id}")
-async def get_receipt(deletion_id: UUID, caller: Caller, resources: ResourcesDep) -> DeletionOut:
+async def get_receipt(deletion_id: UUID, caller: Reader, resources: ResourcesDep) -> DeletionOut:
     async with resources.db.transaction(caller) as session:
         return _out(await get_deletion(session, caller.org_id, deletion_id))
 

@@ -30,8 +30,8 @@ from sse_starlette import EventSourceResponse
 from app.core.sse import FrameStream, StreamTiming, wait_for_database, write_frames
 from app.core.stream_tokens import StreamAudience, StreamScope
 from app.dependencies import (
-    Caller,
     LastEventId,
+    Reader,
     ResourcesDep,
     StreamAuthentication,
     StreamCaller,
@@ -71,7 +71,7 @@ class EventsUrl(BaseModel):
 
 @router.post("/events", status_code=status.HTTP_201_CREATED)
 async def create_events_url(
-    caller: Caller, resources: ResourcesDep, body: EventsRequest | None = None
+    caller: Reader, resources: ResourcesDep, body: EventsRequest | None = None
 ) -> EventsUrl:
     """Make a URL for an `EventSource`, which can't send an `Authorization` header."""
     document_id = body.document_id if body else None

@@ -1,6 +1,6 @@
 """List, inspect, download, cancel, retry, expire and delete documents."""
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Literal, Self
 from uuid import UUID
 
@@ -8,7 +8,6 @@ from fastapi import APIRouter, Depends, Query, Response, status
 from fastapi.responses import FileResponse
 from pydantic import (
     AfterValidator,
-    AwareDatetime,
     BaseModel,
     ConfigDict,
     Field,
@@ -22,7 +21,8 @@ from starlette import responses
 from app.accounts.principal import Principal
 from app.core.errors import NotFound, RangeNotSatisfiable
 from app.core.text import storable
-from app.dependencies import Caller, ResourcesDep, Writer, get_intake
+from app.core.times import FutureTime
+from app.dependencies import Reader, ResourcesDep, Writer, get_intake
 from app.documents import library, lifecycle
 from app.documents.deletion import delete_document
 from app.documents.intake import Intake
@@ -31,6 +31,7 @@ from app.documents.options import MAX_PASSWORD_CHARS, check_password
 from app.documents.sorting import DocumentSort, SortCursor, SortOrder, make_sorting
 from app.documents.suggestions import suggest_questions
 from app.documents.versions import list_versions
+from app.documents.visibility import set_visibility
 from app.ingestion.media_types import CONTENT_TYPES
 from app.ingestion.outcomes import OUTCOMES, IngestErrorCode
 from app.models.document_metadata import (
@@ -41,7 +42,7 @@ from app.models.document_metadata import (
     check_tag,
     check_tags,
 )
-from app.models.documents import DocumentStatus, IngestionStage, VersionStatus
+from app.models.documents import DocumentStatus, IngestionStage, VersionStatus, Visibility
 from app.resources import Resources
 
 router = APIRouter(prefix="/api/v1/documents", tags=["documents"])
@@ -68,7 +69,9 @@ class DocumentOut(BaseModel):
     pages_done: int
     pages_total: int | None
     queue_position: int | None = Field(
-        default=None, ge=1, description="Among the queued ones of the organization; 1 is next."
+        default=None,
+        ge=1,
+        description="Among the queued ones that are shared or, of a private one, yours; 1 is next.",
     )
     page_count: int | None
     chunk_count: int
@@ -78,6 +81,9 @@ class DocumentOut(BaseModel):
     created_at: datetime
     updated_at: datetime
     expires_at: datetime | None = Field(description="When it is deleted; null: never.")
+    visibility: Visibility = Field(
+        description="`shared`: everybody in the organization sees it; `private`: nobody but you."
+    )
     tags: list[str]
     # The row's attribute has another name.
     metadata: dict[str, Value] = Field(validation_alias="metadata_")
@@ -141,22 +147,12 @@ class DocumentVersionList(BaseModel):
     items: list[DocumentVersionOut]
 
 
-def _to_future(moment: datetime) -> datetime:
-    try:
-        in_utc = moment.astimezone(UTC)
-    except OverflowError as error:
-        raise ValueError("it is no time of this calendar") from error
-    if in_utc <= datetime.now(UTC):
-        raise ValueError("it must be in the future")
-    return in_utc
-
-
 class DocumentPatch(BaseModel):
     """What is not named stays as it is."""
 
     model_config = ConfigDict(extra="forbid")
 
-    expires_at: Annotated[AwareDatetime, AfterValidator(_to_future)] | None = Field(
+    expires_at: FutureTime | None = Field(
         default=None, description="When the document is deleted, with a time zone; null: never."
     )
     tags: Annotated[list[str], PlainValidator(check_tags, list[str])] = Field(
@@ -165,11 +161,16 @@ class DocumentPatch(BaseModel):
     metadata: Annotated[dict[str, Value], PlainValidator(check_metadata, dict[str, Value])] = Field(
         default={}, description="All of its metadata from now on: a flat object."
     )
+    visibility: Visibility = Field(
+        default=Visibility.SHARED,
+        description="`private`, which only who uploaded it can choose: nobody else sees it any "
+        "more. `shared`: everybody in the organization does.",
+    )
 
     @model_validator(mode="after")
     def _names_something(self) -> Self:
         if not self.model_fields_set:
-            raise ValueError("name at least one of expires_at, tags and metadata")
+            raise ValueError("name at least one of expires_at, tags, metadata and visibility")
         return self
 
 
@@ -192,11 +193,12 @@ class DeletionStarted(BaseModel):
 
 @router.get("")
 async def list_documents(
-    caller: Caller,
+    caller: Reader,
     resources: ResourcesDep,
     status: Annotated[list[DocumentStatus] | None, Query(max_length=len(DocumentStatus))] = None,
     name: Annotated[str | None, Query(max_length=255)] = None,
     tag: Annotated[list[Tag] | None, Query(max_length=MAX_TAGS)] = None,
+    visibility: Visibility | None = None,
     sort: DocumentSort = DocumentSort.CREATED,
     order: SortOrder | None = None,
     cursor: Annotated[str | None, Query(max_length=2_000)] = None,
@@ -213,7 +215,9 @@ async def list_documents(
         page = await library.list_documents(
             session,
             caller.org_id,
-            which=DocumentFilter(status or (), storable(name) if name else None, tag or ()),
+            which=DocumentFilter(
+                status or (), storable(name) if name else None, tag or (), visibility
+            ),
             sorting=make_sorting(sort, order),
             cursor=SortCursor.decode(cursor) if cursor else None,
             limit=limit,
@@ -225,7 +229,7 @@ async def list_documents(
 
 @router.get("/tags")
 async def list_document_tags(
-    caller: Caller,
+    caller: Reader,
     resources: ResourcesDep,
     prefix: Annotated[str | None, Query(max_length=MAX_TAG_CHARS)] = None,
 ) -> DocumentTagList:
@@ -242,7 +246,7 @@ async def list_document_tags(
 
 @router.get("/suggestions")
 async def suggest_document_questions(
-    caller: Caller,
+    caller: Reader,
     resources: ResourcesDep,
     document_id: Annotated[list[UUID] | None, Query(max_length=100)] = None,
     limit: Annotated[int, Query(ge=1, le=20)] = 4,
@@ -264,14 +268,14 @@ async def suggest_document_questions(
 
 
 @router.get("/{document_id}")
-async def get_document(document_id: UUID, caller: Caller, resources: ResourcesDep) -> DocumentOut:
+async def get_document(document_id: UUID, caller: Reader, resources: ResourcesDep) -> DocumentOut:
     async with resources.db.transaction(caller) as session:
         return _out(await library.get_view(session, caller.org_id, document_id))
 
 
 @router.get("/{document_id}/versions")
 async def list_document_versions(
-    document_id: UUID, caller: Caller, resources: ResourcesDep
+    document_id: UUID, caller: Reader, resources: ResourcesDep
 ) -> DocumentVersionList:
     """The contents that the document has had, newest first, at most 500.
 
@@ -286,9 +290,16 @@ async def list_document_versions(
 async def patch_document(
     document_id: UUID, body: DocumentPatch, caller: Writer, resources: ResourcesDep
 ) -> DocumentOut:
-    """Set when the document is deleted by itself, or that it never is; its tags; its metadata."""
+    """Set when the document is deleted by itself, or that it never is; its tags; its metadata; who
+    sees it.
+
+    403 `forbidden` for making private what somebody else uploaded, 409 `duplicate_content` where
+    the same bytes are shared, or private to you, already.
+    """
     named = body.model_fields_set
     async with resources.db.transaction(caller) as session:
+        if "visibility" in named:
+            await set_visibility(session, caller, document_id, body.visibility)
         if "expires_at" in named:
             await lifecycle.set_expiry(session, caller.org_id, document_id, body.expires_at)
         await library.describe_document(
@@ -353,7 +364,7 @@ async def remove_document(
 
 @router.head("/{document_id}/content", include_in_schema=False)
 @router.get("/{document_id}/content", response_class=FileResponse)
-async def get_content(document_id: UUID, caller: Caller, resources: ResourcesDep) -> FileResponse:
+async def get_content(document_id: UUID, caller: Reader, resources: ResourcesDep) -> FileResponse:
     """The original file, with range requests. Always as a download: its content is untrusted.
 
     While a new version is being processed it is the one before, as in search.

@@ -4,14 +4,15 @@ import asyncio
 from typing import Literal
 
 from fastapi import APIRouter, Response, status
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import text
 from sqlalchemy.exc import SQLAlchemyError
 
 from app.core.errors import ProviderError
 from app.core.metrics import render_metrics
 from app.core.redis import REDIS_ERRORS, WORKER_HEARTBEAT_KEY
-from app.dependencies import ResourcesDep
+from app.dependencies import Reader, ResourcesDep
+from app.llm.provider_health import read_health
 from app.resources import Resources
 
 router = APIRouter(tags=["health"])
@@ -28,6 +29,24 @@ class Readiness(BaseModel):
 
     status: Literal["ready", "degraded", "unavailable"]
     checks: dict[str, str]
+
+
+class DeploymentHealthOut(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    provider: str
+    model: str | None = Field(description="Null for a provider of which no model is in use.")
+    state: str = Field(
+        description="ok, open (calls are held back), half_open (one call tries it), unconfigured "
+        "or unreachable."
+    )
+    last_error: str | None = Field(description="Kind of the last failure that counts.")
+    retry_in_s: float | None = Field(description="Until the next call may go out.")
+    in_flight: int = Field(description="Calls of the process that answers this.")
+
+
+class ProvidersHealth(BaseModel):
+    providers: list[DeploymentHealthOut]
 
 
 @router.get("/health")
@@ -53,6 +72,18 @@ async def ready(resources: ResourcesDep, response: Response) -> Readiness:
     checks["embedding_model"] = await check_embedding_model(resources)
     is_fine = all(state in ("ok", "unconfigured") for state in checks.values())
     return Readiness(status="ready" if is_fine else "degraded", checks=checks)
+
+
+@router.get("/health/providers")
+async def providers(caller: Reader, resources: ResourcesDep) -> ProvidersHealth:
+    """The deployments of models that answer here, and how each is doing.
+
+    Operators see all that were asked lately by this process; others the default model and aliases.
+    """
+    found = await read_health(
+        resources.model_router, allowed=caller.allowed_models, shows_all=caller.is_operator
+    )
+    return ProvidersHealth(providers=[DeploymentHealthOut.model_validate(each) for each in found])
 
 
 @router.get("/metrics", include_in_schema=False)

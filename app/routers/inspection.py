@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, computed_field
 from app.accounts.principal import Principal
 from app.core.errors import UnprocessableRequest
 from app.core.static_files import names_etag
-from app.dependencies import Caller, ResourcesDep
+from app.dependencies import Reader, ResourcesDep
 from app.documents import inspection
 from app.documents.inspection import PageFile
 from app.documents.page_images import (
@@ -143,7 +143,7 @@ class ChunkPageOut(BaseModel):
 @router.get("/report")
 async def get_report(
     document_id: UUID,
-    caller: Caller,
+    caller: Reader,
     resources: ResourcesDep,
     after: Annotated[int, Query(ge=0, le=_MAX_INT)] = 0,
     limit: Annotated[int, Query(ge=1, le=1000)] = 1000,
@@ -163,7 +163,7 @@ async def get_report(
 async def get_page(
     document_id: UUID,
     number: Annotated[int, Path(ge=1, le=_MAX_INT)],
-    caller: Caller,
+    caller: Reader,
     resources: ResourcesDep,
 ) -> PageTextOut:
     """The text of one page, of the version that the report is on."""
@@ -180,7 +180,7 @@ async def get_page(
 async def get_page_image(
     document_id: UUID,
     number: Annotated[int, Path(ge=1, le=_MAX_INT)],
-    caller: Caller,
+    caller: Reader,
     resources: ResourcesDep,
     width: Annotated[
         int,
@@ -216,7 +216,7 @@ async def get_page_image(
 async def get_rectangles(
     document_id: UUID,
     number: Annotated[int, Path(ge=1, le=_MAX_INT)],
-    caller: Caller,
+    caller: Reader,
     resources: ResourcesDep,
     start: Annotated[int, Query(ge=0, le=_MAX_INT, description="In code points.")],
     end: Annotated[int, Query(ge=1, le=_MAX_INT, description="Exclusive.")],
@@ -243,7 +243,7 @@ async def get_rectangles(
 @router.get("/chunks")
 async def list_chunks(
     document_id: UUID,
-    caller: Caller,
+    caller: Reader,
     resources: ResourcesDep,
     after: Annotated[int, Query(ge=-1, le=_MAX_INT)] = -1,
     limit: Annotated[int, Query(ge=1, le=200)] = 50,

@@ -12,7 +12,7 @@ from app.chat.events import Citation, spans_frame, usage_frame
 from app.chat.messages import MessageView
 from app.chat.stored_answers import pair_up, to_usd, usage_of
 from app.core.text import AnyText
-from app.dependencies import Caller, ResourcesDep
+from app.dependencies import ConversationWriter, Reader, ResourcesDep
 from app.models.conversations import ConversationMessage, MessageRole, Run, RunStatus
 
 router = APIRouter(prefix="/api/v1", tags=["conversations"])
@@ -98,6 +98,7 @@ class AnswerOut(BaseModel):
     model_version: str | None
     finish_reason: str | None
     degraded: bool = Field(description="True when no language model was used.")
+    fallbacks: int = Field(description="Models that were passed over for the one that answered.")
     citations: list[MessageCitationOut]
     unsupported: list[dict[str, int]] = Field(
         description="Spans of the answer that no source supports: start, end."
@@ -139,7 +140,7 @@ class AnswerTraceOut(BaseModel):
 @router.get("/conversations/{conversation_id}/messages")
 async def list_messages(
     conversation_id: UUID,
-    caller: Caller,
+    caller: Reader,
     resources: ResourcesDep,
     leaf: Annotated[
         UUID | None, Query(description="Only what leads to this message, and it.")
@@ -162,7 +163,7 @@ async def put_feedback(
     conversation_id: UUID,
     message_id: UUID,
     body: FeedbackBody,
-    caller: Caller,
+    caller: ConversationWriter,
     resources: ResourcesDep,
 ) -> FeedbackOut | None:
     """Say what you think of an answer. Null when it was taken back."""
@@ -179,7 +180,7 @@ async def put_feedback(
 
 
 @router.get("/messages/{message_id}/trace")
-async def get_trace(message_id: UUID, caller: Caller, resources: ResourcesDep) -> AnswerTraceOut:
+async def get_trace(message_id: UUID, caller: Reader, resources: ResourcesDep) -> AnswerTraceOut:
     """How an answer came about.
 
     409 `run_active` while it is being written; 404 `no_trace` for a message that has none.
@@ -215,6 +216,7 @@ def show_message(view: MessageView) -> QuestionOut | AnswerOut:
         model_version=message.model_version or None,
         finish_reason=message.finish_reason or None,
         degraded=message.degraded,
+        fallbacks=message.fallbacks,
         citations=[_citation(each) for each in view.citations],
         unsupported=spans_frame(pair_up(message.unsupported)),
         unready_documents=[

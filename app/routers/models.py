@@ -1,19 +1,30 @@
 """The models at hand: what answers, what can be chosen, and how to connect more."""
 
+from decimal import Decimal
 from typing import Literal
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.dependencies import Caller, ResourcesDep
-from app.llm.catalog import read_catalog
+from app.accounts.principal import Principal
+from app.dependencies import Reader, ResourcesDep
+from app.llm.catalog import Catalog, ModelPrice, read_catalog
 from app.resources import Resources
 from app.routers.health import check_embedding_model
 
 router = APIRouter(prefix="/api/v1/models", tags=["models"])
 
 _STATE = "ok, unconfigured or unreachable, as in `/health/ready`."
+
+
+class ModelPriceOut(BaseModel):
+    """US dollars for a million tokens, as decimal strings."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    input_usd: Decimal
+    output_usd: Decimal
 
 
 class ModelChoiceOut(BaseModel):
@@ -26,6 +37,9 @@ class ModelChoiceOut(BaseModel):
     context_window: int | None = Field(
         description="Tokens of prompt and answer together; null while its provider does not answer."
     )
+    targets: list[str] = Field(description="Of an alias (its provider is `alias`): the models.")
+    description: str = Field(description="Of an alias.")
+    price: ModelPriceOut | None = Field(description="Null where it is not known.")
 
 
 class ProviderOut(BaseModel):
@@ -53,14 +67,26 @@ class ModelCatalogOut(BaseModel):
 
 
 @router.get("")
-async def list_models(_caller: Caller, resources: ResourcesDep) -> ModelCatalogOut:
-    """What can be chosen here. A provider that is down is shown as that."""
-    catalog = await read_catalog(resources.models)
+async def list_models(caller: Reader, resources: ResourcesDep) -> ModelCatalogOut:
+    """What the caller can choose. A provider that is down is shown as that."""
+    catalog = await read_callers_catalog(caller, resources)
     return ModelCatalogOut(
         models=[ModelChoiceOut.model_validate(model) for model in catalog.models],
         answers="extractive" if catalog.is_extractive else "model",
         embedding_model=await _embedding_model(resources),
         providers=[ProviderOut.model_validate(provider) for provider in catalog.providers],
+    )
+
+
+async def read_callers_catalog(caller: Principal, resources: Resources) -> Catalog:
+    """Return what the caller may use, with what it costs their organization."""
+
+    async def price_of(provider: str, model: str) -> ModelPrice | None:
+        price = await resources.prices.price_of(provider, model, caller.org_id)
+        return ModelPrice(price.rates.input_usd, price.rates.output_usd) if price else None
+
+    return await read_catalog(
+        resources.model_router, allowed=caller.allowed_models, price_of=price_of
     )
 
 

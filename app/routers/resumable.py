@@ -17,7 +17,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
 from app.core.errors import InvalidRequest, PreconditionFailed, UnsupportedMediaType
-from app.dependencies import Caller, ResourcesDep, Writer, get_resumable_uploads
+from app.dependencies import Reader, ResourcesDep, UploadCaller, Writer, get_resumable_uploads
 from app.documents.filenames import clean_filename
 from app.documents.options import parse_options
 from app.documents.partial_file import Checksum
@@ -36,7 +36,7 @@ _PIECE_BODY: dict[str, Any] = {
 }
 _METADATA = (
     "Pairs of a key and its Base64 value. Known keys: `filename`, `password`, `expires_at`, `tags`,"
-    " `metadata`."
+    " `metadata`, `visibility` (`shared`, or `private` to you)."
 )
 _NUMBER = re.compile(r"[0-9]{1,18}")
 
@@ -76,7 +76,7 @@ class UploadStateOut(BaseModel):
 
 
 @router.options("", status_code=status.HTTP_204_NO_CONTENT)
-async def show_abilities(caller: Caller, resources: ResourcesDep) -> Response:
+async def show_abilities(caller: Reader, resources: ResourcesDep) -> Response:
     """Tell a tus client what this server can do."""
     return Response(
         status_code=status.HTTP_204_NO_CONTENT,
@@ -92,7 +92,7 @@ async def show_abilities(caller: Caller, resources: ResourcesDep) -> Response:
 @router.post("", status_code=status.HTTP_201_CREATED)
 async def create_upload(
     response: Response,
-    caller: Writer,
+    caller: UploadCaller,
     uploads: UploadsDep,
     _version: Annotated[None, Depends(require_version)],
     upload_length: Annotated[str | None, Header()] = None,

@@ -6,6 +6,7 @@ reader must know:
 - `events_url` is made for `new EventSource(url)`. Frames are numbered from 1. Who comes back with
   `Last-Event-ID`, or `?after=`, gets exactly the rest, and 204 once the end was seen.
 - The last frame is `done`, once; where the answer failed, `error` comes before it.
+- Before any text `start` may come again: another model has taken over, with sources of its own.
 - `snapshot` holds all of the answer so far, and replaces what the reader has.
 - A stream may end without `done`: its process stopped. Come again. There is no 503.
 - An answer that nobody reads or asks for is cancelled after a minute, unless it is `detached`.
@@ -29,15 +30,19 @@ from app.core.sse import EncodedStream, wait_for_database
 from app.core.stream_tokens import StreamAudience, StreamScope
 from app.dependencies import (
     AnswererDep,
-    Caller,
+    Asker,
+    ConversationWriter,
     LastEventId,
+    Reader,
     ResourcesDep,
     RunsDep,
     StreamAuthentication,
     StreamCaller,
     StreamTimingDep,
+    take_stream_place,
 )
 from app.resources import Resources
+from app.routers.chat import set_route_headers
 from app.routers.chat_requests import ChatRequest, IdempotencyKeyHeader, begin_answer
 from app.routers.document_events import EventsUrl
 
@@ -49,7 +54,7 @@ _BUSY_S = 2.0
 # A native `EventSource` else waits for 3 s and more.
 _RETRY_MS = 1000
 
-Reader = Annotated[
+RunReader = Annotated[
     StreamCaller | None,
     Depends(StreamAuthentication(StreamAudience.RUN, resource="run_id", recalls=True)),
 ]
@@ -87,6 +92,8 @@ class RunOut(BaseModel):
     model_version: str | None
     answer_sha256: str | None
     degraded: bool | None
+    provider: str | None = Field(description="Of the model that answered.")
+    fallbacks: int | None = Field(description="Models that were passed over for it.")
     unsupported: list[dict[str, int]] | None
 
 
@@ -95,7 +102,7 @@ async def create_run(
     body: RunBody,
     request: Request,
     response: Response,
-    caller: Caller,
+    caller: Asker,
     resources: ResourcesDep,
     answerer: AnswererDep,
     runs: RunsDep,
@@ -108,6 +115,7 @@ async def create_run(
     run_id = UUID(answer.body["run_id"])
     state = await runs.get(caller, run_id) if answer.is_replayed else None
     events = await _issue_events_url(resources, caller, run_id)
+    set_route_headers(response, runs.find_route(run_id))
     response.headers["Location"] = f"{router.prefix}/{run_id}"
     if answer.is_replayed:
         response.headers["Idempotency-Replayed"] = "true"
@@ -116,20 +124,20 @@ async def create_run(
 
 
 @router.get("/{run_id}")
-async def get_run(run_id: UUID, caller: Caller, runs: RunsDep) -> RunOut:
+async def get_run(run_id: UUID, caller: Reader, runs: RunsDep) -> RunOut:
     """The answer as far as it is. To ask counts as reading."""
     return _run_out(await runs.get(caller, run_id))
 
 
 @router.post("/{run_id}/cancel", status_code=status.HTTP_202_ACCEPTED)
-async def cancel_run(run_id: UUID, caller: Caller, runs: RunsDep) -> RunOut:
+async def cancel_run(run_id: UUID, caller: ConversationWriter, runs: RunsDep) -> RunOut:
     """End the answer where it is, within a second; one that has ended stays as it is."""
     return _run_out(await runs.cancel(caller, run_id))
 
 
 @router.post("/{run_id}/events", status_code=status.HTTP_201_CREATED)
 async def create_run_events_url(
-    run_id: UUID, caller: Caller, resources: ResourcesDep, runs: RunsDep
+    run_id: UUID, caller: Reader, resources: ResourcesDep, runs: RunsDep
 ) -> EventsUrl:
     """Make another URL for an `EventSource`: the page was loaded anew, or the first has expired."""
     await runs.get(caller, run_id)
@@ -138,11 +146,17 @@ async def create_run_events_url(
 
 @router.get("/{run_id}/events", response_class=EventSourceResponse)
 async def read_run(
-    run_id: UUID, caller: Reader, runs: RunsDep, timing: StreamTimingDep, last_event_id: LastEventId
+    run_id: UUID,
+    request: Request,
+    caller: RunReader,
+    runs: RunsDep,
+    timing: StreamTimingDep,
+    last_event_id: LastEventId,
 ) -> Response:
     """The answer as frames, from where the reader left."""
     if caller is None:
         return wait_for_database(timing)
+    await take_stream_place(request, caller.principal)
     try:
         reader = await runs.open(caller.principal, run_id, after=last_event_id)
     except DATABASE_ERRORS as error:
@@ -190,7 +204,7 @@ def _run_out(state: RunState) -> RunOut:
 
 _END_FIELDS = (
     *("usage", "cost_usd", "finish_reason", "model_version", "answer_sha256", "degraded"),
-    "unsupported",
+    *("provider", "fallbacks", "unsupported"),
 )
 
 

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from app.core.errors import UnprocessableRequest
 from app.core.text import AnyText
-from app.dependencies import Caller, ResourcesDep, get_retriever
+from app.dependencies import ResourcesDep, Searcher, get_retriever
 from app.documents.library import check_all_exist
 from app.llm.base import Message, Role
 from app.retrieval.base import RetrievalQuery
@@ -95,7 +95,7 @@ class SearchResponse(BaseModel):
 @router.post("", response_model_exclude_unset=True)
 async def search(
     body: SearchRequest,
-    caller: Caller,
+    caller: Searcher,
     resources: ResourcesDep,
     retriever: Annotated[Retriever, Depends(get_retriever)],
 ) -> SearchResponse:
@@ -108,7 +108,9 @@ async def search(
             await check_all_exist(session, caller.org_id, body.document_ids)
     history = tuple(Message(Role(turn.role), turn.content) for turn in body.history)
     found = await retriever.retrieve(
-        caller, RetrievalQuery(query, body.top_k, body.to_filter(), history)
+        caller,
+        RetrievalQuery(query, body.top_k, body.to_filter(), history),
+        meter=resources.ledger.meter(caller),
     )
     response = SearchResponse(
         results=[

@@ -12,15 +12,17 @@ from starlette.requests import ClientDisconnect
 
 from app.accounts.idempotency import Answer, answer_once, check_key, has_answer
 from app.accounts.principal import Principal
+from app.audit_trail import audit_note
 from app.core.errors import InvalidRequest
 from app.core.ids import new_id
-from app.dependencies import ResourcesDep, Writer, get_intake, get_uploader
+from app.dependencies import ResourcesDep, UploadCaller, get_intake, get_uploader
 from app.documents import library
 from app.documents.intake import IncomingFile, Intake, UploadResult
+from app.documents.multipart import ENVELOPE_BYTES
 from app.documents.options import MAX_PASSWORD_CHARS
 from app.documents.uploads import Uploader
 from app.models.document_metadata import MAX_KEYS, MAX_TAG_CHARS, MAX_TAGS, Value
-from app.models.documents import Document, DocumentStatus
+from app.models.documents import Document, DocumentStatus, Visibility
 
 router = APIRouter(prefix="/api/v1/documents", tags=["documents"])
 
@@ -62,6 +64,13 @@ _FORM_BODY: dict[str, Any] = {
                             "are strings, numbers, true, false, null or lists of strings. It "
                             "replaces a known document's.",
                         },
+                        "visibility": {
+                            "type": "string",
+                            "enum": [*Visibility],
+                            "description": "`shared`, as it is unless said, with everybody in the "
+                            "organization, or `private` to you. The same bytes are one shared "
+                            "document, and one of each user.",
+                        },
                     },
                 }
             }
@@ -89,6 +98,7 @@ class UploadOut(BaseModel):
     media_type: str
     size_bytes: int
     deduplicated: bool
+    visibility: Visibility = Visibility.SHARED
     tags: list[str] = Field(default_factory=list, description="As they are stored now.")
     metadata: dict[str, Value] = Field(default_factory=dict, description="As it is stored now.")
 
@@ -107,7 +117,7 @@ class ReplaceOut(BaseModel):
 async def upload_document(
     request: Request,
     response: Response,
-    caller: Writer,
+    caller: UploadCaller,
     resources: ResourcesDep,
     intake: IntakeDep,
     uploader: UploaderDep,
@@ -118,6 +128,8 @@ async def upload_document(
     async with resources.db.transaction(caller) as session:
         if not await has_answer(session, caller, idempotency_key):
             await intake.check_queue(session, caller.org_id)
+            size_bytes = max(0, (content_length_of(request) or 0) - ENVELOPE_BYTES)
+            await intake.check_room(session, caller.org_id, size_bytes=size_bytes)
 
     async def add(session: AsyncSession, file: IncomingFile) -> Answer:
         result = await intake.add(session, caller, file, document_id=new_id())
@@ -126,6 +138,7 @@ async def upload_document(
     answer = await _store(request, caller, resources, uploader, idempotency_key, add)
     out = UploadOut.model_validate(answer.body)
     _describe(response, answer, out.document_id)
+    audit_note(request).object_id = str(out.document_id)
     return out
 
 
@@ -136,7 +149,7 @@ async def replace_content(
     document_id: UUID,
     request: Request,
     response: Response,
-    caller: Writer,
+    caller: UploadCaller,
     resources: ResourcesDep,
     intake: IntakeDep,
     uploader: UploaderDep,
@@ -224,6 +237,7 @@ def _upload_out(result: UploadResult) -> UploadOut:
         media_type=document.media_type,
         size_bytes=document.size_bytes,
         deduplicated=not result.is_new,
+        visibility=document.visibility,
         tags=document.tags,
         metadata=document.metadata_,
     )

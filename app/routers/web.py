@@ -47,6 +47,7 @@ WebApp = Annotated[StaticFolder, Depends(get_web_app)]
 
 @router.api_route("/", methods=["GET", "HEAD"])
 @router.api_route("/sign-in", methods=["GET", "HEAD"])
+@router.api_route("/join", methods=["GET", "HEAD"])
 @router.api_route("/chat/{conversation_id}", methods=["GET", "HEAD"])
 @router.api_route("/documents", methods=["GET", "HEAD"])
 @router.api_route("/documents/{document_id}", methods=["GET", "HEAD"])

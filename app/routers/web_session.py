@@ -7,13 +7,16 @@ the access token, which pages keep in memory.
 import ipaddress
 from typing import Annotated
 from urllib.parse import urlsplit
+from uuid import UUID
 
 from fastapi import APIRouter, Depends, Header, Request, Response, status
+from pydantic import BaseModel, ConfigDict
 
 from app.accounts.authentication import Authenticator, SignedIn
 from app.accounts.user_agents import find_browser
-from app.core.errors import PermissionDenied, UnsupportedMediaType
-from app.dependencies import Caller
+from app.audit_trail import audit_note
+from app.core.errors import NotAuthenticated, PermissionDenied, UnsupportedMediaType
+from app.dependencies import Address, AttemptsDep, SignedInCaller
 from app.routers.auth import (
     AccessOut,
     AuthenticatorDep,
@@ -39,6 +42,12 @@ _SECONDS_PER_DAY = 86_400
 
 class Registration(Credentials):
     name: PersonName = ""
+
+
+class SwitchRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    organization_id: UUID
 
 
 class WebSession(AccessOut):
@@ -78,9 +87,14 @@ async def start_session(
     response: Response,
     authenticator: AuthenticatorDep,
     client: Client,
+    attempts: AttemptsDep,
+    address: Address,
 ) -> WebSession:
     """Sign in. Unknown user and wrong password look the same."""
-    signed_in = await authenticator.sign_in(email=body.email, password=body.password, client=client)
+    async with attempts.guessing(account=body.email, address=address):
+        signed_in = await authenticator.sign_in(
+            email=body.email, password=body.password, client=client
+        )
     await _end_current(request, authenticator)
     return _give(request, response, authenticator, signed_in)
 
@@ -93,8 +107,11 @@ async def register_session(
     response: Response,
     authenticator: AuthenticatorDep,
     client: Client,
+    attempts: AttemptsDep,
+    address: Address,
 ) -> WebSession:
     """Create an account with an organization of its own, and sign in."""
+    await attempts.register(account=body.email, address=address)
     signed_in = await authenticator.register(
         email=body.email, password=body.password, name=body.name, client=client
     )
@@ -108,7 +125,12 @@ async def register_session(
     responses={status.HTTP_204_NO_CONTENT: {"description": "Nobody is signed in."}},
 )
 async def refresh_session(
-    _: OwnPage, request: Request, response: Response, authenticator: AuthenticatorDep
+    _: OwnPage,
+    request: Request,
+    response: Response,
+    authenticator: AuthenticatorDep,
+    attempts: AttemptsDep,
+    address: Address,
 ) -> WebSession | Response:
     """Give a new access token, and the next cookie. One that was replaced works for 30 s more.
 
@@ -118,6 +140,7 @@ async def refresh_session(
     token = _find_token(request)
     if token is None:
         return Response(status_code=status.HTTP_204_NO_CONTENT)
+    await attempts.refresh(address=address)
     # A refusal leaves the cookie alone: by now it may be the one of another tab's new sign-in.
     signed_in = await authenticator.refresh(token, grace_s=_ROTATION_GRACE_S)
     return _give(request, response, authenticator, signed_in)
@@ -139,19 +162,41 @@ async def end_session(
 # The caller goes first: without one it is 401, from wherever.
 @router.post("/password")
 async def change_session_password(
-    caller: Caller,
+    caller: SignedInCaller,
     _: OwnPage,
     body: PasswordChange,
     request: Request,
     response: Response,
     authenticator: AuthenticatorDep,
     client: Client,
+    attempts: AttemptsDep,
+    address: Address,
 ) -> WebSession:
     """Set a new password. Ends every other sign-in and begins this one anew."""
-    signed_in = await authenticator.change_password(
-        caller, current=body.current_password, new=body.new_password, client=client
-    )
+    async with attempts.guessing(account=str(caller.user_id), address=address):
+        signed_in = await authenticator.change_password(
+            caller, current=body.current_password, new=body.new_password, client=client
+        )
     await _end_current(request, authenticator)
+    return _give(request, response, authenticator, signed_in)
+
+
+@router.post("/switch")
+async def switch_session(
+    caller: SignedInCaller,
+    _: OwnPage,
+    body: SwitchRequest,
+    request: Request,
+    response: Response,
+    authenticator: AuthenticatorDep,
+) -> WebSession:
+    """Go on in another organization, in all tabs: they share the cookie."""
+    token = _find_token(request)
+    if token is None:
+        raise NotAuthenticated("Nobody is signed in.", code="invalid_refresh_token")
+    signed_in = await authenticator.switch(
+        caller, body.organization_id, token=token, grace_s=_ROTATION_GRACE_S
+    )
     return _give(request, response, authenticator, signed_in)
 
 
@@ -205,13 +250,14 @@ async def _end_current(request: Request, authenticator: Authenticator) -> None:
     """End the sign-in of the request's cookie, if there is one: the browser will not have it."""
     token = _find_token(request)
     if token is not None:
-        await authenticator.end(token)
+        audit_note(request).name(await authenticator.end(token))
 
 
 def _give(
     request: Request, response: Response, authenticator: Authenticator, signed_in: SignedIn
 ) -> WebSession:
     """Put the refresh token into the cookie, and the rest into the answer."""
+    audit_note(request).name(signed_in.account)
     is_secure = _keeps_secure_cookies(request)
     response.set_cookie(
         _SECURE_COOKIE if is_secure else _PLAIN_COOKIE,

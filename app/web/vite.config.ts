@@ -50,5 +50,5 @@ export default defineConfig({
     reportCompressedSize: false,
     license: { fileName: "LICENSES.md" },
   },
-  server: { proxy: { "/api": API } },
+  server: { proxy: { "/api": API, "/health": API } },
 });

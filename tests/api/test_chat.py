@@ -19,6 +19,7 @@ from app.ingestion.pipeline import Ingester
 from app.llm.base import NOT_IN_DOCUMENTS, Timeouts
 from app.llm.providers.openai import OpenAIProvider
 from app.llm.registry import Models
+from app.llm.routing import Deployments, ModelRouter
 from app.resources import Resources
 from tests.conftest import ingest_all, serve
 from tests.frames import answer_of, check_stream, parse_frames
@@ -267,7 +268,11 @@ async def test_the_model_is_chosen_per_request(
     assert "seven zebras" in prompt
     # What the vendor counted, and not our estimate.
     assert body["usage"]["estimated"] is False
-    assert body["metadata"]["estimated_cost_usd"] == (0 if path == "/api/chat" else None)
+    # 0.4 and 1.6 dollars for a million tokens; the local server is free.
+    usage = body["usage"]
+    priced = (0.4 * usage["input_tokens"] + 1.6 * usage["output_tokens"]) / 1e6
+    expected = 0 if path == "/api/chat" else pytest.approx(priced)
+    assert body["metadata"]["estimated_cost_usd"] == expected
 
 
 @pytest.mark.parametrize(
@@ -467,7 +472,17 @@ async def test_a_model_that_says_nothing_is_504_in_time_and_a_frame_later(
         timeouts=Timeouts(first_content_s=0.4, idle_s=0.4),
     )
     models = Models(resources.settings, {"openai": slow}, resources.models.embedding)
-    app.state.resources = replace(resources, models=models)
+    router = resources.model_router
+    app.state.resources = replace(
+        resources,
+        models=models,
+        model_router=ModelRouter(
+            models,
+            router.aliases,
+            Deployments(resources.settings, None),
+            total_s=router.total_s,
+        ),
+    )
     try:
         for failure in (Failure.HANG, Failure.HANG_CONTENT):
             provider.script(*[Reply(failure=failure)] * 2)

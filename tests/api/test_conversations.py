@@ -267,6 +267,7 @@ async def test_messages_show_what_was_answered(
         "model_version": "extractive-1",
         "finish_reason": "stop",
         "degraded": False,
+        "fallbacks": 0,
         "citations": [
             {
                 "n": 1,

@@ -128,7 +128,11 @@ async def test_metrics_after_real_use(
         async with serve(configured) as (_, client):
             await client.get("/health/ready")  # has looked for models when it returns
             before = (await client.get("/metrics")).text
-            ask = {"messages": [{"content": "How many zebras are in the zoo?"}]}
+            # Named, for behind the default model there would be quotes.
+            ask = {
+                "model": "openai/gpt-4.1-mini",
+                "messages": [{"content": "How many zebras are in the zoo?"}],
+            }
             provider.script(Reply(failure=Failure.STATUS, status=500))
             failed = await client.post("/api/v1/chat/", json=ask, headers=person.headers)
             assert failed.status_code == 503

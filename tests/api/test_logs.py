@@ -19,6 +19,7 @@ from app.config import Settings
 from app.core.logging import redact_text
 from app.ingestion.pipeline import Ingester
 from tests.conftest import ingest_all
+from tests.key_holders import holder_of, make_key
 from tests.people import PASSWORD, Person, register
 from tests.provider_server import Failure, ProviderServer, Reply
 from tests.stack_process import free_port
@@ -52,6 +53,7 @@ async def written(
         async with _api(settings, provider, log) as client:
             person = await register(client, f"{uuid4().hex}@example.com")
             await _use(person, words, provider, ingester)
+            api_key = await _use_key(person)
             request_id = f"trace-{uuid4().hex}"
             await client.get(
                 f"/api/v1/documents?name={words['query']}",
@@ -63,6 +65,8 @@ async def written(
                 "email": person.email,
                 "access token": person.tokens["access_token"],
                 "refresh token": person.tokens["refresh_token"],
+                "API key": api_key,
+                "random part of the API key": api_key[8:-6],
                 "signing key": settings.signing_key,
                 "provider's key": API_KEY,
                 "provider's words": "sk-secret",
@@ -87,6 +91,7 @@ async def _api(
         "OPENAI_BASE_URL": provider.openai_url,
         "OLLAMA_BASE_URL": provider.url,
         "LOG_LEVEL": "DEBUG",
+        "DEFAULT_PLAN": settings.default_plan,
         "PORT": str(port),
     }
     with log.open("wb") as output:
@@ -146,6 +151,26 @@ async def _use(
                 await person.post(path, json=body)
 
 
+async def _use_key(person: Person) -> str:
+    """Make an API key, and use it where it is good and where it is not."""
+    secret: str = (await make_key(person, "write", tokens_per_day=1))["key"]
+    holder = holder_of(person, secret)
+    asked = {"messages": [{"role": "user", "content": "How many zebras?"}]}
+    for response in (
+        await holder.get(f"/api/v1/documents/{secret}"),
+        await holder.get(f"/api/v1/documents?cursor={secret}"),
+        await holder.get("/api/v1/auth/me"),
+        await holder.post("/api/v1/chat/", json=asked),
+        await holder.post("/api/v1/search", json={"query": "", "filters": secret}),
+        await holder_of(person, secret + "x").get("/api/v1/documents"),
+        await person.client.get(f"/api/v1/documents/events?token={secret}"),
+    ):
+        assert response.status_code >= 400, response.text
+        assert secret not in response.text
+    assert (await holder.get("/api/v1/documents")).status_code == 200
+    return secret
+
+
 def test_every_line_is_json_with_a_level_and_a_time(written: Written) -> None:
     lines = written.lines()
     assert len(lines) > 20
@@ -186,6 +211,7 @@ def test_nothing_secret_is_written(written: Written) -> None:
         ("Authorization: Bearer hunter2hunter2", "Authorization: Bearer [redacted]"),
         ("key sk-hunter2hunter2 failed", "key [redacted] failed"),
         ("eyJhunter2.hunter2.hunter2", "[redacted]"),
+        ("the key fn_live_hunter2hunter2 failed", "the key [redacted] failed"),
         ("http://host:8000/path", "http://host:8000/path"),
     ],
 )

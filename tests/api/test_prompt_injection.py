@@ -151,3 +151,15 @@ async def test_the_organizations_prompt_reaches_the_model_below_our_rules(
     system = provider.calls[before].body["messages"][0]["content"]
     assert wanted in system
     assert system.index("cite it by its number") < system.index(wanted)
+
+
+async def test_what_an_organization_changes_holds_from_the_next_question_on(
+    victim: Person, provider: ProviderServer
+) -> None:
+    for wanted in ("Answer in verse.", "Answer in prose."):
+        await victim.client.patch(
+            "/api/v1/organization", headers=victim.headers, json={"system_prompt": wanted}
+        )
+        before = len(provider.calls)
+        await ask(victim, "/api/v1/chat/", ask_about(INJECTED[0]))
+        assert wanted in provider.calls[before].body["messages"][0]["content"]

@@ -10,6 +10,7 @@ from sqlalchemy import text
 from app.config import Settings
 from app.core.errors import ProviderErrorKind
 from app.ingestion.pipeline import Ingester
+from app.llm.metering import UNMETERED, CallMeter
 from app.llm.wire import provider_error
 from app.resources import Resources
 from app.retrieval.base import RetrievalQuery
@@ -33,7 +34,9 @@ class Tenant:
 class FurtherQueries(QueryRewriter):
     """Stands in for a chat model that always has one more query."""
 
-    async def expand(self, text: str, model: str | None, trace: Trace) -> list[str]:
+    async def expand(
+        self, text: str, model: str | None, trace: Trace, meter: CallMeter = UNMETERED
+    ) -> list[str]:
         trace.note("expand", StepOutcome.DONE)
         return ["further words"]
 
@@ -41,17 +44,24 @@ class FurtherQueries(QueryRewriter):
 class LimitedSpaces(SpaceDirectory):
     """Spaces whose provider refuses what a model wrote."""
 
-    async def embed_queries(self, scope: object, queries: Sequence[str]) -> list[QueryVector]:
+    async def embed_queries(
+        self, scope: object, queries: Sequence[str], meter: CallMeter = UNMETERED
+    ) -> list[QueryVector]:
         if any(query.startswith("further") for query in queries):
             raise provider_error(ProviderErrorKind.RATE_LIMITED, "openai")
-        return await super().embed_queries(scope, queries)  # type: ignore[arg-type]
+        return await super().embed_queries(scope, queries, meter)  # type: ignore[arg-type]
 
 
 class AcmeReranker:
     name = "acme"
 
     async def rerank(
-        self, query: str, texts: Sequence[str], *, model: str | None = None
+        self,
+        query: str,
+        texts: Sequence[str],
+        *,
+        model: str | None = None,
+        meter: CallMeter = UNMETERED,
     ) -> list[float]:
         return [1.0 if "Acme" in passage else 0.1 for passage in texts]
 

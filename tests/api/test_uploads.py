@@ -102,6 +102,7 @@ async def test_an_upload_is_accepted_and_kept_byte_by_byte(
         "media_type": media_type,
         "size_bytes": len(content),
         "deduplicated": False,
+        "visibility": "shared",
         "tags": [],
         "metadata": {},
     }

@@ -37,6 +37,7 @@ FILES = {
 PAGES = [
     "/",
     "/sign-in",
+    "/join",
     "/chat/0199c1d2-0000-7000-8000-000000000000",
     "/chat/whatever",
     "/documents",

@@ -11,11 +11,11 @@
   const MARKDOWN = words(`div p h3 h4 ul ol li blockquote code pre hr br strong em del a span button
     table thead tbody tr th td input svg path`);
   const APP = words(`${[...MARKDOWN].join(" ")} html head title body main header footer nav
-    section article aside search h1 h2 sup small i dl dt dd form fieldset legend label select option
+    section article aside search h1 h2 sup small i dl dt dd form fieldset legend label select option optgroup
     datalist textarea progress meter details summary figure figcaption mark time dialog canvas rect`);
   const ATTRIBUTES = words(`accept autocomplete autofocus checked class d datetime dir disabled fill
-    for height hidden href id inputmode lang list max maxlength min multiple name open placeholder
-    preserveAspectRatio rel required role rows scope size start stroke stroke-linecap stroke-linejoin
+    for form height hidden href id inputmode label lang list max maxlength min multiple name open placeholder
+    preserveAspectRatio readonly rel required role rows scope size start step stroke stroke-linecap stroke-linejoin
     stroke-width style tabindex target title type value viewBox webkitdirectory width x y`);
   const STYLES = words(`left top width height min-width min-height max-width inset-inline-start
     grid-template-columns --zoom --total-scale-factor --scale-factor --scale-round-x --scale-round-y
@@ -38,10 +38,12 @@
     const isOut = element.target === "_blank" && /noopener noreferrer/.test(element.rel);
     return isOut && /^(https?:\/\/|mailto:)/.test(href);
   }
+  const OWN_ID = /^([a-z-]+-(title|form|models)|P[\d-]+(-note|-known)?)$/;
   const RULES = {
     class: (element, value) => /^[\w\s-]*$/.test(value),
     href: isSafeLink,
-    id: (element, value) => OWN_IDS[value]?.(element) ?? /^([a-z-]+-title|P[\d-]+(-note|-known)?)$/.test(value),
+    id: (element, value) => OWN_IDS[value]?.(element) ?? OWN_ID.test(value),
+    form: (element, value) => OWN_ID.test(value),
     name: (element, value) => OWN_NAMES.has(value),
     style: ({ style }, value) =>
       [...style].every((name) => STYLES.has(name)) && !/url\(/i.test(style.cssText) && (style.length > 0 || value === ""),

@@ -399,7 +399,9 @@ async def test_a_failing_model_is_an_error_that_says_so(
     author: Person, provider: ProviderServer, failure: Reply, status: int
 ) -> None:
     provider.script(failure)
-    response = await author.post("/api/v1/chat/", json=asking())
+    # Named: behind the default model there are quotes.
+    asked = asking() | {"model": "openai/gpt-4.1-mini"}
+    response = await author.post("/api/v1/chat/", json=asked)
     assert response.status_code == status, response.text
     assert response.json()["error"]["code"].startswith("provider_")
     assert ("retry-after" in response.headers) == (status == 503)

@@ -10,8 +10,10 @@ from pathlib import Path
 import httpx2
 import pytest
 from playwright.async_api import Browser, FilePayload, Page, Route, ViewportSize, expect
+from sqlalchemy import text
 
 from app.chat.events import Failure, UnreadyDocument
+from app.models.usage import NO_KEY
 from app.resources import Resources
 from tests.api_process import ApiProcess
 from tests.e2e.stored_content import (
@@ -395,6 +397,13 @@ async def test_settings(opened: tuple[GuardedPage, Examined], lease: StoredDocum
         ("security", "Where you are signed in"),
         ("models", "Providers"),
         ("storage", "The largest documents"),
+        ("api-keys", "API keys"),
+        ("organization", "Delete the organization"),
+        ("members", "Invite people"),
+        ("usage", "By day"),
+        ("budget", "Limits"),
+        ("webhooks", "There are no webhooks yet"),
+        ("audit", "Audit log"),
     ):
         await page.set_viewport_size({"width": 1280, "height": 800})
         await guarded.open(f"/settings/{section}")
@@ -405,6 +414,146 @@ async def test_settings(opened: tuple[GuardedPage, Examined], lease: StoredDocum
         await examined.look_on_phone(section)
     await guarded.open("/settings/nothing")
     await examined.look_on_phone("no such settings")
+
+
+async def test_invitation(
+    opened: tuple[GuardedPage, Examined], browser: Browser, api_alone: ApiProcess, axe: Path
+) -> None:
+    guarded, examined = opened
+    page = guarded.page
+    await guarded.open("/settings/members")
+    await page.get_by_label("E-mail address").fill("ada@example.com")
+    await page.get_by_role("button", name="Invite", exact=True).click()
+    link = page.get_by_text("/join#")
+    await link.wait_for()
+    await examined.look("link of an invitation")
+    await page.get_by_role("button", name="Organization: ").click()
+    await examined.look("menu of organizations")
+    await page.get_by_role("menuitem", name="New organization").click()
+    await examined.look("new organization")
+    token = (await link.inner_text()).partition("#")[2]
+    async with guarded_page(browser, api_alone.url, scripts=(axe,)) as stranger:
+        invited = Examined(stranger.page)
+        await stranger.open(f"/join#{token}")
+        await stranger.page.get_by_role("button", name="Create account").wait_for()
+        await invited.look("invitation")
+        await stranger.page.set_viewport_size(PHONE)
+        await invited.look_on_phone("invitation")
+    assert invited.found == []
+
+
+async def test_api_keys(opened: tuple[GuardedPage, Examined]) -> None:
+    guarded, examined = opened
+    page = guarded.page
+    await guarded.open("/settings/api-keys")
+    await page.get_by_role("button", name="New key").click()
+    await page.get_by_label("Name", exact=True).fill("nightly import")
+    await page.get_by_text("Limits of its own").click()
+    await examined.look("new key")
+    await page.set_viewport_size(PHONE)
+    await examined.look_on_phone("new key")
+    await page.get_by_role("button", name="Create key").click()
+    await page.get_by_role("group", name="API key").wait_for()
+    await examined.look_on_phone("key that is shown once")
+    await page.get_by_role("button", name="Done").click()
+    await page.get_by_role("button", name="Actions for nightly import").click()
+    await page.get_by_role("menuitem", name="Rotate").click()
+    await examined.look_on_phone("rotation of a key")
+
+
+async def test_used_numbers(
+    opened: tuple[GuardedPage, Examined], resources: Resources, person: Person
+) -> None:
+    await store_usage(resources, person)
+    await person.client.put("/api/v1/budget", headers=person.headers, json={"monthly_limit_usd": 0})
+    guarded, examined = opened
+    page = guarded.page
+    await guarded.open("/settings/usage")
+    await page.get_by_text("and that of 84 calls without a known price").wait_for()
+    await expect(page.get_by_role("table", name="Usage by model")).to_contain_text("Unknown")
+    plot = page.get_by_role("slider", name="Tokens by day")
+    await plot.focus()
+    await examined.look("plots")
+    await page.get_by_role("button", name="Table: by day").click()
+    await examined.look("table behind a plot")
+    await page.set_viewport_size(PHONE)
+    await examined.look_on_phone("table behind a plot")
+    await page.get_by_role("button", name="Table: by day").click()
+    await plot.hover()
+    await examined.look_on_phone("plots")
+    await guarded.open("/settings/budget")
+    await page.get_by_role("meter").wait_for()
+    await examined.look_on_phone("spent budget")
+
+
+async def test_webhooks(opened: tuple[GuardedPage, Examined]) -> None:
+    guarded, examined = opened
+    page = guarded.page
+    await page.set_viewport_size(PHONE)
+    await guarded.open("/settings/webhooks")
+    await page.get_by_role("button", name="New webhook").click()
+    await page.get_by_label("URL").fill(f"http://127.0.0.1:9/{'long' * 60}")
+    await page.get_by_label("A document is ready").check()
+    await examined.look_on_phone("new webhook")
+    await page.get_by_role("button", name="Add webhook").click()
+    await page.get_by_role("group", name="Secret").wait_for()
+    await examined.look_on_phone("secret that is shown once")
+    await page.get_by_role("button", name="Done").click()
+    await page.get_by_role("button", name="Actions for").click()
+    await page.get_by_role("menuitem", name="Send a test").click()
+    await page.get_by_role("button", name="Details: webhook.test").wait_for()
+    await examined.look_on_phone("delivery log")
+    await page.get_by_role("button", name="Details: webhook.test").click()
+    await page.get_by_role("group", name="Data").wait_for()
+    await examined.look_on_phone("delivery")
+
+
+async def test_operators_pages(
+    stranger_page: GuardedPage, local_person: Person, resources: Resources
+) -> None:
+    async with resources.db.system_transaction() as session:
+        await session.execute(
+            text("UPDATE users SET is_operator = true, name = repeat('W', 100) WHERE id = :id"),
+            {"id": local_person.user_id},
+        )
+    await sign_in(stranger_page, local_person)
+    page = stranger_page.page
+    examined = Examined(page)
+    for section, heading, dialog in (
+        ("users", "All users", f"Actions for {local_person.email}"),
+        ("organizations", "All organizations", "Plan and limits of"),
+        ("prices", "Prices set here", "Set a price"),
+        ("aliases", "Model names", "New name"),
+        ("providers", "Models in use", None),
+        ("audit", "Audit log of the deployment", None),
+    ):
+        await page.set_viewport_size({"width": 1280, "height": 800})
+        await stranger_page.open(f"/settings/admin-{section}")
+        await page.get_by_role("heading", name=heading).wait_for()
+        await expect(page.locator("main .spinner")).to_have_count(0)
+        await examined.look(section)
+        await page.set_viewport_size(PHONE)
+        await examined.look_on_phone(section)
+        if dialog:
+            await page.get_by_role("button", name=dialog).first.click()
+            await examined.look_on_phone(f"{section}: {dialog}")
+            await page.keyboard.press("Escape")
+    assert examined.found == []
+
+
+async def store_usage(resources: Resources, person: Person) -> None:
+    """Twelve days of two models, one of unknown price."""
+    async with resources.db.system_transaction() as session:
+        await session.execute(
+            text("""
+                INSERT INTO usage_daily
+                SELECT :org_id, current_date - day, :user_id, :key_id, 'answer', 'openai', model,
+                    7, 1, 900 * day, 100, 80 * day, 1000000 * day, price
+                FROM generate_series(0, 11) day,
+                    (VALUES ('a', 0), (repeat('b', 90), 7)) m (model, price)
+            """),
+            {"org_id": person.org_id, "user_id": person.user_id, "key_id": NO_KEY},
+        )
 
 
 async def test_sidebar(opened: tuple[GuardedPage, Examined], conversation: str) -> None:

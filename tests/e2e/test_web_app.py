@@ -671,7 +671,8 @@ async def test_no_view_scrolls_sideways_on_a_phone(web_app: WebApp) -> None:
         await visitor.row(long_name).get_by_role("link").click()
         await expect(visitor.page.get_by_role("table", name="Versions")).to_be_visible()
         await check_fits(visitor)
-        for section in ("profile", "security", "models", "storage"):
+        sections = ("profile", "security", "models", "storage", "api-keys", "organization")
+        for section in (*sections, "members"):
             await visitor.page.goto(f"/settings/{section}")
             await expect(visitor.page.get_by_role("heading", level=2).first).to_be_visible()
             await check_fits(visitor)

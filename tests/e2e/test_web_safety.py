@@ -395,6 +395,35 @@ async def test_names_of_people_and_organizations_are_text(
     await expect(page.get_by_label("Name", exact=True)).to_have_value(re.compile("<script>"))
     assert EVERYTHING in await page.locator("dl.facts dd").all_text_contents()
     assert await page.locator(".account-names .clip").first.text_content() == EVERYTHING
+    assert await page.locator(".organization-opener .clip").text_content() == EVERYTHING
+    await guarded.open("/settings/members")
+    await expect(page.locator(".who .clip").first).to_have_text(EVERYTHING, use_inner_text=False)
+    await page.get_by_role("button", name=re.compile("^Organization: ")).click()
+    here = page.get_by_role("menuitemradio")
+    await expect(here).to_have_text(EVERYTHING, use_inner_text=False)
+    address = f"{uuid4().hex}@example.com"
+    invited = await person.post("/api/v1/organization/invitations", json={"email": address})
+    await guarded.open(f"/join#{invited.json()['link'].partition('#')[2]}")
+    await expect(page.get_by_role("heading", level=1)).to_have_text(
+        EVERYTHING, use_inner_text=False
+    )
+
+
+async def test_names_of_keys_are_text(
+    guarded: GuardedPage, resources: Resources, person: Person
+) -> None:
+    page = guarded.page
+    created = await person.post("/api/v1/api-keys", json={"name": "key", "scope": "read"})
+    async with resources.db.system_transaction() as session:
+        await session.execute(
+            text("UPDATE api_keys SET name = :name WHERE id = :id"),
+            {"name": EVERYTHING, "id": created.json()["id"]},
+        )
+    await guarded.open("/settings/api-keys")
+    await expect(page.locator(".who .clip").first).to_have_text(EVERYTHING, use_inner_text=False)
+    await page.get_by_role("button", name="Actions for").click()
+    await page.get_by_role("menuitem", name="Revoke").click()
+    await expect(page.get_by_role("dialog")).to_contain_text("<script>")
 
 
 async def test_answers_that_come_in_pieces_are_text_at_every_moment(hand_fed: GuardedPage) -> None:

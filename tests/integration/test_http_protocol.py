@@ -97,6 +97,16 @@ async def test_headers_within_the_limit_are_taken(port: int, size: int) -> None:
     assert answer.startswith(b"HTTP/1.1 200 " if is_taken else b"HTTP/1.1 400 ")
 
 
+async def test_garbage_behind_a_request_does_not_take_its_answer(port: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody" + b"x" * 5_000)
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+    assert answer.endswith(b"4")
+
+
 async def test_a_long_body_in_small_chunks_and_many_requests_are_taken(port: int) -> None:
     chunks = [b"1\r\na\r\n" * 10_000] * 10
     for _ in range(2):

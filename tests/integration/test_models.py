@@ -7,10 +7,17 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-import app.models.conversations  # noqa: F401  # registers its tables
+import app.models.vector_stores  # noqa: F401  # registers its tables
 from app.models.base import Base
 
-TABLES = ("conversations", "messages", "runs", "citations")
+TABLES = (
+    *("invitations", "organization_deletions", "refresh_tokens", "api_keys"),
+    *("conversations", "messages", "runs", "citations"),
+    *("usage_events", "usage_daily", "budgets", "budget_periods", "budget_reservations"),
+    *("model_prices", "organization_prices"),
+    *("openai_files", "vector_stores", "vector_store_files", "vector_store_batches"),
+    "openai_responses",
+)
 
 
 def _is_read(name: str | None, kind: str, _parents: object) -> bool:

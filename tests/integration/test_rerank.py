@@ -13,6 +13,7 @@ from app.config import Settings
 from app.core.errors import ProviderError, ProviderErrorKind
 from app.llm.base import Message, Role
 from app.llm.breaker import FAILURES_TO_OPEN
+from app.llm.metering import CallKind
 from app.llm.model_names import ModelsMisconfigured
 from app.llm.quick import QuickModel
 from app.llm.registry import Models, open_models
@@ -82,7 +83,12 @@ def rewriter_with(
     models: Models, budget_s: float = LONG_S, redis: Redis | None = None
 ) -> QueryRewriter:
     quick = QuickModel(
-        models, task="rewriting", budget_s=budget_s, redis=redis, probe_interval_s=NEVER_S
+        models,
+        task="rewriting",
+        kind=CallKind.REWRITE,
+        budget_s=budget_s,
+        redis=redis,
+        probe_interval_s=NEVER_S,
     )
     return QueryRewriter(quick)
 

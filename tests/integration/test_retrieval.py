@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from app.core.db import Database
 from app.core.ids import new_id
+from app.core.tokens import EstimatingTokenizer, Tokenizer
 from app.ingestion.hnsw import build_due_indexes
 from app.ingestion.indexing import ensure_space
 from app.llm.base import FloatMatrix, Purpose
@@ -266,7 +267,7 @@ class CountingEmbedding:
     endpoint = ""
     max_input_tokens = 512
     max_batch = 8
-    tokenizer: Any = None
+    tokenizer: Tokenizer = EstimatingTokenizer()
 
     def __init__(self, model: str = "m") -> None:
         self.model = model

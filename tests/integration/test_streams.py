@@ -308,6 +308,7 @@ async def api_process(
         "OPENAI_API_KEY": settings.openai_api_key.get_secret_value(),
         "OPENAI_BASE_URL": settings.openai_base_url,
         "OLLAMA_BASE_URL": settings.ollama_base_url,
+        "DEFAULT_PLAN": settings.default_plan,
         "PORT": str(port),
         **changes,
     }

@@ -13,6 +13,7 @@ from sqlalchemy import text
 
 from app.core.jobs import JobName, celery_broker_url, enqueue
 from app.documents.deletion import purge_next
+from app.documents.organization_removal import remove_next_organization
 from app.ingestion.lease import MAX_ATTEMPTS, LeaseLost, claim_next, hold, requeue_all
 from app.ingestion.pipeline import Ingester
 from app.ingestion.sweep import Sweeper
@@ -25,7 +26,13 @@ from tests.people import Person
 async def sweeper(resources: Resources, ingester: Ingester) -> Sweeper:
     """With nothing queued and nothing to purge."""
     await ingest_all(ingester)
-    while await purge_next(resources.db, resources.storage):
+    async with resources.db.system_transaction() as session:
+        await session.execute(
+            text("UPDATE organization_deletions SET requested_at = now() - interval '1 minute'")
+        )
+    while await purge_next(resources.db, resources.storage) or await remove_next_organization(
+        resources.db, resources.storage
+    ):
         pass
     return Sweeper(resources.db, resources.storage)
 
@@ -83,6 +90,21 @@ async def test_a_lost_purge_is_sent_again(
     assert await broker.llen(JobName.PURGE) == 1
     await broker.flushall()
     await update(resources, "queued_at = now() - interval '6 seconds'", document_id)
+    await sweep_until_rung(sweeper, broker, JobName.PURGE)
+
+
+async def test_a_deleted_organization_rings_until_it_is_gone(
+    person: Person, resources: Resources, sweeper: Sweeper, broker: Redis
+) -> None:
+    name = {"confirm": person.tokens["organization"]["name"]}
+    asked = await person.client.request(
+        "DELETE", "/api/v1/organization", json=name, headers=person.headers
+    )
+    assert asked.status_code == 202, asked.text
+    async with resources.db.system_transaction() as session:
+        await session.execute(
+            text("UPDATE organization_deletions SET attempted_at = now() - interval '6 seconds'")
+        )
     await sweep_until_rung(sweeper, broker, JobName.PURGE)
 
 

@@ -20,7 +20,7 @@ from app.ingestion.sweep import Sweeper
 from app.llm.dimensions import dimensions_key
 from app.resources import Resources
 from tests.pdfs import long_pdf
-from tests.people import Person
+from tests.people import Person, sign_in
 from tests.provider_server import DIMENSIONS, Failure, ProviderServer, Reply
 from tests.stack_process import wait_until
 
@@ -123,6 +123,27 @@ async def test_an_upload_is_picked_up_and_a_deletion_carried_out(
     await person.delete(f"/api/v1/documents/{document_id}")
     path = resources.storage.path(person.org_id, UUID(document_id))
     await asyncio.to_thread(wait_until, lambda: not path.exists())
+
+
+async def test_a_deleted_organization_goes_by_itself(
+    person: Person, resources: Resources, worker: WorkerProcess
+) -> None:
+    document_id = await upload(person, b"The worker removes this, too.", "a.txt")
+    await wait_for_status(person, document_id, "ready")
+    name = {"confirm": person.tokens["organization"]["name"]}
+    asked = await person.client.request(
+        "DELETE", "/api/v1/organization", json=name, headers=person.headers
+    )
+    again = await sign_in(person.client, person.email)
+    async with asyncio.timeout(60):  # the API sweeps every 5 s
+        while True:
+            url = f"/api/v1/organization-deletions/{asked.json()['id']}"
+            receipt = (await again.get(url)).json()
+            if receipt["verified_at"] is not None:
+                break
+            await asyncio.sleep(0.1)
+    assert receipt["rows"]["documents"] == 1
+    assert not resources.storage.has_organization(person.org_id)
 
 
 async def test_its_heartbeat_comes_again_and_again(redis_url: str, worker: WorkerProcess) -> None:

@@ -10,25 +10,40 @@ ROOT = Path(__file__).parents[2]
 
 # Reviewed: each of these works before there is an organization, or for several at once.
 MAY_SEE_ALL_ORGANIZATIONS = {
+    "app/accounts/api_key_uses.py",  # one statement for all keys that were used
     "app/accounts/authentication.py",  # who this is
-    "app/accounts/credentials.py",  # which sign-in is this
+    "app/accounts/credentials.py",  # which sign-in or key is this
+    "app/audit_trail.py",  # a line may be about nobody's organization
     "app/chat/run_rows.py",  # one statement for all runs that a process makes or reads
     "app/core/db.py",  # defines it
     "app/documents/feed.py",  # one look for everybody who watches; each is told of their own
     "app/documents/cleanup.py",  # what has expired, and blobs without a document
     "app/documents/deletion.py",  # purge what was deleted
     "app/documents/housekeeping.py",  # delete what has expired
+    "app/documents/organization_removal.py",  # remove deleted ones
     "app/ingestion/embedding_admin.py",  # spaces hold every organization's vectors
     "app/ingestion/kept_spaces.py",  # which spaces are kept
     "app/ingestion/pipeline.py",  # claim the next document, make an embedding space
     "app/ingestion/recognition.py",  # claim the next pages
     "app/ingestion/reembedding.py",  # add the vectors that a space lacks
     "app/ingestion/sweep.py",
+    "app/llm/model_aliases.py",  # of the deployment: no tenant's data
     "app/retrieval/spaces.py",  # holds no tenant's data
     "app/retrieval/recall.py",  # which organizations to measure; each is asked as itself
+    "app/routers/admin.py",  # users and organizations, for operators
+    "app/routers/audit.py",  # names of users; lines of all organizations, for operators
     "app/routers/auth.py",  # a user's profile and sign-ins
     "app/routers/health.py",
+    "app/routers/invitations.py",  # who joins is in another one, and users are in none
+    "app/routers/members.py",  # users and their sign-ins are in no organization
+    "app/routers/organization.py",  # its deletion ends what is in none
+    "app/routers/organizations.py",  # those that somebody is in
+    "app/routers/price_admin.py",  # prices of the deployment, for operators
+    "app/usage/budgets.py",  # settle what dead processes hold, for whichever organization
+    "app/usage/metering.py",  # one statement for all calls that a process has under way
     "app/routers/index_admin.py",  # sizes of all of them, for operators
+    "app/routers/limits.py",  # the plan of any of them, for operators
+    "app/webhooks/courier.py",  # what is due, for whichever organization
 }
 
 

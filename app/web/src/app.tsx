@@ -1,15 +1,18 @@
 /** The frame of the app: who is not signed in signs in; else sidebar, view, and a document beside it. */
 import { signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
+import { JoinView } from "./account/join_view";
 import { SignInView } from "./account/sign_in_view";
 import { loadModels } from "./api/models";
-import { isKnown, refresh, user } from "./api/session";
+import { isKnown, principalId, refresh } from "./api/session";
 import { ChatView } from "./chat/chat_view";
 import { Sidebar } from "./conversations/sidebar";
 import { DocumentView } from "./documents/document_view";
 import { DocumentsView } from "./documents/documents_view";
 import { DropZone } from "./documents/drop_zone";
 import { watchDocuments } from "./documents/feed";
+import { BudgetAlert } from "./organization/budget_alert";
+import { OrganizationReceipt } from "./organization/delete_organization";
 import { Link, navigate, type Route, route, useTitle } from "./router";
 import { SettingsView } from "./settings/settings_view";
 import { IconButton } from "./ui/button";
@@ -41,9 +44,10 @@ function Content() {
   useEffect(find, []);
   if (error) return <ErrorState error={error} onRetry={find} />;
   if (!isKnown.value) return <Loading />;
-  if (!user.value) return <SignInView />;
-  // A key: another person's state must not be this one's.
-  return <Workspace key={user.value.id} />;
+  if (route.value.name === "join") return <JoinView />;
+  if (!principalId.value) return <SignInView />;
+  // A key: the state of another person, or of another organization, must not be shown here.
+  return <Workspace key={principalId.value} />;
 }
 
 function Workspace() {
@@ -88,9 +92,11 @@ function Workspace() {
               Footnote
             </Link>
           </div>
+          <BudgetAlert />
           <View route={here} />
         </main>
         {viewing.value && <ViewerPane />}
+        <OrganizationReceipt />
       </div>
     </DropZone>
   );
@@ -107,6 +113,7 @@ function View({ route: here }: { route: Route }) {
     case "settings":
       return <SettingsView section={here.section} />;
     case "sign-in":
+    case "join":
       return null;
     case "nowhere":
       return <Nowhere />;

@@ -5,6 +5,7 @@ import { useEffect } from "preact/hooks";
 
 export type Route =
   | { name: "sign-in" }
+  | { name: "join" }
   | { name: "chat"; conversationId: string | null }
   | { name: "documents" }
   | { name: "document"; documentId: string }
@@ -21,6 +22,7 @@ function parse(path: string): Route {
   if (rest.length > 0) return { name: "nowhere" };
   if (first === "") return { name: "chat", conversationId: null };
   if (first === "sign-in") return { name: "sign-in" };
+  if (first === "join" && second === undefined) return { name: "join" };
   if (first === "chat" && second) return { name: "chat", conversationId: second };
   if (first === "documents") return second ? { name: "document", documentId: second } : { name: "documents" };
   if (first === "settings") return { name: "settings", section: second ?? "profile" };

@@ -43,11 +43,22 @@ export function SignInView() {
   );
 }
 
-function Credentials({ isNew }: { isNew: boolean }) {
-  const [email, setEmail] = useState("");
+interface CredentialsProps {
+  isNew: boolean;
+  /** It can't be another one. */
+  fixedEmail?: string;
+  /** When somebody is about to be signed in. */
+  onEnter?: () => void;
+}
+
+export function Credentials({ isNew, fixedEmail, onEnter }: CredentialsProps) {
+  const [email, setEmail] = useState(fixedEmail ?? "");
   const [password, setPassword] = useState("");
   const [name, setName] = useState("");
-  const enter = () => (isNew ? register(email, password, name) : signIn(email, password));
+  const enter = () => {
+    onEnter?.();
+    return isNew ? register(email, password, name) : signIn(email, password);
+  };
   const { isBusy, error, run } = useAction(enter);
   const isTaken = error instanceof ApiError && error.status === 409;
   return (
@@ -68,6 +79,7 @@ function Credentials({ isNew }: { isNew: boolean }) {
         type="email"
         autocomplete="email"
         required
+        readOnly={fixedEmail !== undefined}
         maxLength={320}
         value={email}
         onInput={(event) => setEmail(event.currentTarget.value)}

@@ -16,6 +16,11 @@ const NAMES = new Map([
   ["extractive", "Quotes without a model"],
   ["ollama", "Ollama"],
   ["openai", "OpenAI"],
+  ["azure", "Azure OpenAI"],
+  ["compatible", "OpenAI-compatible server"],
+  ["openrouter", "OpenRouter"],
+  ["anthropic", "Anthropic"],
+  ["gemini", "Gemini"],
 ]);
 
 /** Leaves what is known when the server can't be reached. */

@@ -4,6 +4,26 @@
  */
 
 export interface paths {
+    "/api/v1/admin/audit-log": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Whole Log
+         * @description What was done in this deployment, newest first.
+         */
+        get: operations["read_whole_log_api_v1_admin_audit_log_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/admin/embedding-spaces": {
         parameters: {
             query?: never;
@@ -103,6 +123,257 @@ export interface paths {
          * @description Measure the recall of each space now: at most about 30 s for each. 409 while it goes on.
          */
         post: operations["measure_api_v1_admin_index_measure_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/model-aliases": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Aliases
+         * @description Every alias, by name.
+         */
+        get: operations["list_aliases_api_v1_admin_model_aliases_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/model-aliases/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get Alias */
+        get: operations["get_alias_api_v1_admin_model_aliases__name__get"];
+        /**
+         * Put Alias
+         * @description Make an alias, or another thing of it. Every process knows within 5 s.
+         *
+         *     It goes before a model of the same bare name. 400 for targets that are no models or lead back
+         *     to the alias itself.
+         */
+        put: operations["put_alias_api_v1_admin_model_aliases__name__put"];
+        post?: never;
+        /**
+         * Delete Alias
+         * @description 409 while it is a target of another one.
+         */
+        delete: operations["delete_alias_api_v1_admin_model_aliases__name__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/organizations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Organizations
+         * @description Organizations by their name, newest first, with how large they are.
+         */
+        get: operations["list_organizations_api_v1_admin_organizations_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/organizations/{org_id}/limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Plan
+         * @description The plan of an organization, and what stands instead of its limits.
+         */
+        get: operations["read_plan_api_v1_admin_organizations__org_id__limits_get"];
+        /**
+         * Change Plan
+         * @description Give an organization a plan, and limits of its own instead. It holds within 5 s.
+         */
+        put: operations["change_plan_api_v1_admin_organizations__org_id__limits_put"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/prices": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Prices
+         * @description All that are set here; what a model without one costs, `GET /api/v1/models` says.
+         */
+        get: operations["list_prices_api_v1_admin_prices_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/prices/{model}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * Put Price
+         * @description Set what a model costs from now on. Holds everywhere within 2 s.
+         */
+        put: operations["put_price_api_v1_admin_prices__model__put"];
+        post?: never;
+        /**
+         * Delete Price
+         * @description Go back to the deployment's price, or to the list's.
+         */
+        delete: operations["delete_price_api_v1_admin_prices__model__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/users": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Users
+         * @description Users by their address or name, newest first.
+         */
+        get: operations["list_users_api_v1_admin_users_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/admin/users/{user_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Change User
+         * @description Switch a user off or on, or make them an operator or no longer one; within 5 s.
+         */
+        patch: operations["change_user_api_v1_admin_users__user_id__patch"];
+        trace?: never;
+    };
+    "/api/v1/api-keys": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Api Keys
+         * @description List keys that are not revoked, the newest first.
+         */
+        get: operations["list_api_keys_api_v1_api_keys_get"];
+        put?: never;
+        /**
+         * Create Api Key
+         * @description Make a key that acts for the caller, within their role. At most 100 of them work at a time,
+         *     and as many of the organization as its plan has.
+         *
+         *     With an API key this takes the scope admin, and gives no more than that key has.
+         */
+        post: operations["create_api_key_api_v1_api_keys_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/api-keys/{key_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Api Key
+         * @description One key, revoked or not. Owners and admins see those of all members.
+         */
+        get: operations["get_api_key_api_v1_api_keys__key_id__get"];
+        put?: never;
+        post?: never;
+        /**
+         * Revoke Api Key
+         * @description End a key for good, within 5 s; its streams end too.
+         */
+        delete: operations["revoke_api_key_api_v1_api_keys__key_id__delete"];
+        options?: never;
+        head?: never;
+        /**
+         * Patch Api Key
+         * @description Change a key's name and limits.
+         */
+        patch: operations["patch_api_key_api_v1_api_keys__key_id__patch"];
+        trace?: never;
+    };
+    "/api/v1/api-keys/{key_id}/rotate": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Rotate Api Key
+         * @description Give one of the caller's keys a new secret. The one before works for `overlap_s` more.
+         */
+        post: operations["rotate_api_key_api_v1_api_keys__key_id__rotate_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -272,6 +543,30 @@ export interface paths {
          * @description End one, perhaps that of this request; its access tokens end within 5 s.
          */
         delete: operations["end_sign_in_api_v1_auth_sign_ins__sign_in_id__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/budget": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Budget
+         * @description What the organization has spent this month, and what it may spend.
+         */
+        get: operations["get_budget_api_v1_budget_get"];
+        /**
+         * Put Budget
+         * @description Set what may be spent in a month, this one included. Holds everywhere within 2 s.
+         */
+        put: operations["put_budget_api_v1_budget_put"];
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -700,7 +995,11 @@ export interface paths {
         head?: never;
         /**
          * Patch Document
-         * @description Set when the document is deleted by itself, or that it never is; its tags; its metadata.
+         * @description Set when the document is deleted by itself, or that it never is; its tags; its metadata; who
+         *     sees it.
+         *
+         *     403 `forbidden` for making private what somebody else uploaded, 409 `duplicate_content` where
+         *     the same bytes are shared, or private to you, already.
          */
         patch: operations["patch_document_api_v1_documents__document_id__patch"];
         trace?: never;
@@ -922,6 +1221,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/invitations/accept": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Accept Invitation
+         * @description Join, as who has the address that was invited. The sign-in stays where it is (`switch`).
+         */
+        post: operations["accept_invitation_api_v1_invitations_accept_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/invitations/look-up": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Look Up Invitation
+         * @description Say what an invitation offers, to who has its link: before they sign in or register.
+         */
+        post: operations["look_up_invitation_api_v1_invitations_look_up_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/messages/{message_id}/trace": {
         parameters: {
             query?: never;
@@ -953,7 +1292,7 @@ export interface paths {
         };
         /**
          * List Models
-         * @description What can be chosen here. A provider that is down is shown as that.
+         * @description What the caller can choose. A provider that is down is shown as that.
          */
         get: operations["list_models_api_v1_models_get"];
         put?: never;
@@ -975,14 +1314,171 @@ export interface paths {
         get: operations["read_organization_api_v1_organization_get"];
         put?: never;
         post?: never;
-        delete?: never;
+        /**
+         * Delete Organization
+         * @description Delete the organization with everything in it, for good. For its owners.
+         *
+         *     All its sign-ins, keys and streams end within 5 s, the caller's too. What is in it is removed
+         *     after that; who asked for it finds the receipt from their next sign-in.
+         */
+        delete: operations["delete_organization_api_v1_organization_delete"];
         options?: never;
         head?: never;
         /**
          * Patch Organization
-         * @description For its owners and admins. It holds from the next question on.
+         * @description For its owners and admins. It holds from the next question on; everywhere within 3 s.
          */
         patch: operations["patch_organization_api_v1_organization_patch"];
+        trace?: never;
+    };
+    "/api/v1/organization-deletions/{organization_deletion_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Organization Deletion
+         * @description The receipt of a deletion that the caller asked for.
+         */
+        get: operations["get_organization_deletion_api_v1_organization_deletions__organization_deletion_id__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/organization/audit-log": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Organization Log
+         * @description What was done in the organization, newest first.
+         */
+        get: operations["read_organization_log_api_v1_organization_audit_log_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/organization/invitations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Invitations
+         * @description Those that can still be accepted, the newest first.
+         */
+        get: operations["list_invitations_api_v1_organization_invitations_get"];
+        put?: never;
+        /**
+         * Create Invitation
+         * @description Invite somebody by e-mail, for 7 days. Replaces an earlier invitation of the same address.
+         */
+        post: operations["create_invitation_api_v1_organization_invitations_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/organization/invitations/{invitation_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Revoke Invitation
+         * @description End an invitation: its link stops working.
+         */
+        delete: operations["revoke_invitation_api_v1_organization_invitations__invitation_id__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/organization/limits": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Limits
+         * @description What the caller's organization may do, and how much of it is used.
+         */
+        get: operations["read_limits_api_v1_organization_limits_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/organization/members": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Members
+         * @description In the order in which they joined.
+         */
+        get: operations["list_members_api_v1_organization_members_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/organization/members/{user_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Remove Member
+         * @description Remove a member, or leave. Their tokens, keys and streams here end within 5 s.
+         *
+         *     Documents that they share stay; those private to them are deleted, with receipts.
+         */
+        delete: operations["remove_member_api_v1_organization_members__user_id__delete"];
+        options?: never;
+        head?: never;
+        /**
+         * Change Member
+         * @description Give a member another role; it holds within 5 s. Only owners make or change owners.
+         */
+        patch: operations["change_member_api_v1_organization_members__user_id__patch"];
         trace?: never;
     };
     "/api/v1/organization/storage": {
@@ -999,6 +1495,70 @@ export interface paths {
         get: operations["read_storage_use_api_v1_organization_storage_get"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/organization/transfer": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Transfer Organization
+         * @description Make a member an owner, and the caller an admin.
+         */
+        post: operations["transfer_organization_api_v1_organization_transfer_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/organizations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Organizations
+         * @description List what the caller is a member of, the one joined first at the top; at most 500.
+         */
+        get: operations["list_organizations_api_v1_organizations_get"];
+        put?: never;
+        /**
+         * Create Organization
+         * @description Make an organization, which the caller owns. The sign-in stays where it is: see `switch`.
+         */
+        post: operations["create_organization_api_v1_organizations_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/organizations/{organization_id}/switch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Switch Organization
+         * @description Go on in another organization, with new tokens. The sign-in's refresh token is used up.
+         */
+        post: operations["switch_organization_api_v1_organizations__organization_id__switch_post"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1112,6 +1672,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/session/switch": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Switch Session
+         * @description Go on in another organization, in all tabs: they share the cookie.
+         */
+        post: operations["switch_session_api_v1_session_switch_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/uploads": {
         parameters: {
             query?: never;
@@ -1168,6 +1748,175 @@ export interface paths {
         patch: operations["append_piece_api_v1_uploads__upload_id__patch"];
         trace?: never;
     };
+    "/api/v1/usage": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Read Usage
+         * @description Who may manage the organization sees all of it, anybody else their own use.
+         */
+        get: operations["read_usage_api_v1_usage_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Webhooks
+         * @description All webhooks of the organization, the oldest first.
+         */
+        get: operations["list_webhooks_api_v1_webhooks_get"];
+        put?: never;
+        /**
+         * Create Webhook
+         * @description Add one; the secret that signs is shown only in this answer.
+         */
+        post: operations["create_webhook_api_v1_webhooks_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks/{webhook_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get Webhook */
+        get: operations["get_webhook_api_v1_webhooks__webhook_id__get"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete Webhook
+         * @description Remove it with its log.
+         */
+        delete: operations["delete_webhook_api_v1_webhooks__webhook_id__delete"];
+        options?: never;
+        head?: never;
+        /**
+         * Change Webhook
+         * @description Change what is named. One that is switched on again gets what it missed, if not too old.
+         */
+        patch: operations["change_webhook_api_v1_webhooks__webhook_id__patch"];
+        trace?: never;
+    };
+    "/api/v1/webhooks/{webhook_id}/deliveries": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Deliveries
+         * @description What was sent to it in the last 30 days, newest first.
+         */
+        get: operations["list_deliveries_api_v1_webhooks__webhook_id__deliveries_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks/{webhook_id}/deliveries/{delivery_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Delivery
+         * @description One delivery with what was sent and all attempts.
+         */
+        get: operations["get_delivery_api_v1_webhooks__webhook_id__deliveries__delivery_id__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks/{webhook_id}/deliveries/{delivery_id}/replay": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Replay Delivery
+         * @description Send the same event once more, with the same `webhook-id`.
+         */
+        post: operations["replay_delivery_api_v1_webhooks__webhook_id__deliveries__delivery_id__replay_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks/{webhook_id}/secret": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Renew Secret
+         * @description Make a new secret. For 24 hours requests are signed with the old one too.
+         */
+        post: operations["renew_secret_api_v1_webhooks__webhook_id__secret_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/webhooks/{webhook_id}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send Test
+         * @description Send the event `webhook.test`; the log shows what came of it.
+         */
+        post: operations["send_test_api_v1_webhooks__webhook_id__test_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/health": {
         parameters: {
             query?: never;
@@ -1180,6 +1929,28 @@ export interface paths {
          * @description The process answers.
          */
         get: operations["health_health_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/health/providers": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Providers
+         * @description The deployments of models that answer here, and how each is doing.
+         *
+         *     Operators see all that were asked lately by this process; others the default model and aliases.
+         */
+        get: operations["providers_health_providers_get"];
         put?: never;
         post?: never;
         delete?: never;
@@ -1219,9 +1990,96 @@ export interface paths {
         put?: never;
         /**
          * Create Completion
-         * @description Answer as OpenAI does, from the caller's documents, with citations as annotations.
+         * @description Answer as OpenAI does; from the caller's documents with citations as annotations.
          */
         post: operations["create_completion_v1_chat_completions_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/embeddings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Create Embeddings
+         * @description Embed texts as documents are embedded, each as a unit vector. Nothing is kept.
+         */
+        post: operations["create_embeddings_v1_embeddings_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/files": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Files
+         * @description All documents that the caller may see; what came in another way counts as `user_data`.
+         */
+        get: operations["list_files_v1_files_get"];
+        put?: never;
+        /**
+         * Upload File
+         * @description Take in one file, which is then processed. The same bytes again give the file there is.
+         *
+         *     The form may hold the fields of `/api/v1/documents/upload` besides.
+         */
+        post: operations["upload_file_v1_files_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/files/{file_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get File */
+        get: operations["get_file_v1_files__file_id__get"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete File
+         * @description Delete the document: gone for every reader at once, also from all vector stores.
+         */
+        delete: operations["delete_file_v1_files__file_id__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/files/{file_id}/content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get File Content
+         * @description The original file, whatever it was uploaded for.
+         */
+        get: operations["get_file_content_v1_files__file_id__content_get"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1248,10 +2106,416 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/v1/models/{model_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Model
+         * @description One of the list, by its id.
+         */
+        get: operations["get_model_v1_models__model_id__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/responses": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Create Response
+         * @description Answer as OpenAI does, with `file_search` from vector stores, citations as annotations.
+         */
+        post: operations["create_response_v1_responses_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/responses/{response_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Kept Response
+         * @description A response that was kept; while it is being made, as far as it was stored. No stream.
+         */
+        get: operations["get_kept_response_v1_responses__response_id__get"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete Kept Response
+         * @description Have a response found no more. The last one of a conversation takes that with it.
+         */
+        delete: operations["delete_kept_response_v1_responses__response_id__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vector_stores": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List Vector Stores */
+        get: operations["list_vector_stores_v1_vector_stores_get"];
+        put?: never;
+        /**
+         * Create Vector Store
+         * @description Make a store, of files that are there. It is the organization's.
+         */
+        post: operations["create_vector_store_v1_vector_stores_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vector_stores/{vector_store_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get Vector Store */
+        get: operations["get_vector_store_v1_vector_stores__vector_store_id__get"];
+        put?: never;
+        /** Change Vector Store */
+        post: operations["change_vector_store_v1_vector_stores__vector_store_id__post"];
+        /**
+         * Delete Vector Store
+         * @description Delete the store. Its files stay documents.
+         */
+        delete: operations["delete_vector_store_v1_vector_stores__vector_store_id__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vector_stores/{vector_store_id}/file_batches": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Create File Batch
+         * @description Put many files into the store at once.
+         */
+        post: operations["create_file_batch_v1_vector_stores__vector_store_id__file_batches_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get File Batch */
+        get: operations["get_file_batch_v1_vector_stores__vector_store_id__file_batches__batch_id__get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel File Batch
+         * @description Leave out what is not ready yet: it gets no part of the store, but ready all the same.
+         */
+        post: operations["cancel_file_batch_v1_vector_stores__vector_store_id__file_batches__batch_id__cancel_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vector_stores/{vector_store_id}/file_batches/{batch_id}/files": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List File Batch Files */
+        get: operations["list_file_batch_files_v1_vector_stores__vector_store_id__file_batches__batch_id__files_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vector_stores/{vector_store_id}/files": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Vector Store Files
+         * @description The files of the store that the caller may see, by when they were uploaded.
+         */
+        get: operations["list_vector_store_files_v1_vector_stores__vector_store_id__files_get"];
+        put?: never;
+        /**
+         * Add Vector Store File
+         * @description Put a file into the store. One that is in it gets these attributes.
+         */
+        post: operations["add_vector_store_file_v1_vector_stores__vector_store_id__files_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vector_stores/{vector_store_id}/files/{file_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get Vector Store File */
+        get: operations["get_vector_store_file_v1_vector_stores__vector_store_id__files__file_id__get"];
+        put?: never;
+        /**
+         * Change Vector Store File
+         * @description Set the attributes; searches go by them at once.
+         */
+        post: operations["change_vector_store_file_v1_vector_stores__vector_store_id__files__file_id__post"];
+        /**
+         * Remove Vector Store File
+         * @description Take a file out of the store. It stays a document.
+         */
+        delete: operations["remove_vector_store_file_v1_vector_stores__vector_store_id__files__file_id__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vector_stores/{vector_store_id}/files/{file_id}/content": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Get Vector Store File Content
+         * @description The text that was read from the file. 404 `not_ready` before that.
+         */
+        get: operations["get_vector_store_file_content_v1_vector_stores__vector_store_id__files__file_id__content_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/vector_stores/{vector_store_id}/search": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Search Vector Store
+         * @description The passages of the store's files that answer a query, best first; of several, any.
+         */
+        post: operations["search_vector_store_v1_vector_stores__vector_store_id__search_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /** AdminOrganizationOut */
+        AdminOrganizationOut: {
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /**
+             * Deleted At
+             * @description While it is being removed.
+             */
+            deleted_at: string | null;
+            /** Document Bytes */
+            document_bytes: number;
+            /** Documents */
+            documents: number;
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /** Members */
+            members: number;
+            /** Name */
+            name: string;
+            /** @description The one in force. */
+            plan: components["schemas"]["OrganizationPlan"];
+        };
+        /** AdminOrganizationPage */
+        AdminOrganizationPage: {
+            /** Items */
+            items: components["schemas"]["AdminOrganizationOut"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
+        /** AdminUserOut */
+        AdminUserOut: {
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Email */
+            email: string;
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /** Is Active */
+            is_active: boolean;
+            /** Is Operator */
+            is_operator: boolean;
+            /** Name */
+            name: string;
+            /** Organizations */
+            organizations: components["schemas"]["OrganizationRoleOut"][];
+        };
+        /** AdminUserPage */
+        AdminUserPage: {
+            /** Items */
+            items: components["schemas"]["AdminUserOut"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
+        /**
+         * AdminUserPatch
+         * @description What is not named stays as it is.
+         */
+        AdminUserPatch: {
+            /**
+             * Is Active
+             * @description False signs the user out.
+             */
+            is_active?: boolean | null;
+            /** Is Operator */
+            is_operator?: boolean | null;
+        };
+        /** AliasBody */
+        AliasBody: {
+            /**
+             * Allow Extractive
+             * @description Questions about documents are answered with quotes where all targets fail.
+             * @default false
+             */
+            allow_extractive: boolean;
+            /**
+             * Description
+             * @default
+             */
+            description: string;
+            /** Targets */
+            targets: components["schemas"]["AliasTargetBody"][];
+        };
+        /** AliasOut */
+        AliasOut: {
+            /** Allow Extractive */
+            allow_extractive: boolean;
+            /** Description */
+            description: string;
+            /** Name */
+            name: string;
+            /** Targets */
+            targets: components["schemas"]["AliasTargetOut"][];
+        };
+        /** AliasTargetBody */
+        AliasTargetBody: {
+            /**
+             * Model
+             * @description `provider/model`, or another alias.
+             */
+            model: string;
+            /**
+             * Weight
+             * @description Targets with one come first, in an order that is drawn by it for each question; the others follow as they are listed.
+             * @default 0
+             */
+            weight: number;
+        };
+        /** AliasTargetOut */
+        AliasTargetOut: {
+            /** Model */
+            model: string;
+            /** Weight */
+            weight: number;
+        };
+        /** AliasesOut */
+        AliasesOut: {
+            /** Aliases */
+            aliases: components["schemas"]["AliasOut"][];
+            /**
+             * Default Model
+             * @description DEFAULT_MODEL, which may name one; empty chooses.
+             */
+            default_model: string;
+        };
         /** AllOf */
         AllOf: {
             /** And */
@@ -1259,13 +2523,15 @@ export interface components {
         };
         /**
          * AnnotationOut
-         * @description A citation. `file_id` is the document's id; `quote` are the page's own words.
+         * @description A citation. `file_id` is the document's id as of a file; `quote` are the page's own words.
          */
         AnnotationOut: {
             /**
-             * File Id
+             * Document Id
              * Format: uuid
              */
+            document_id: string;
+            /** File Id */
             file_id: string;
             /** Filename */
             filename: string;
@@ -1339,6 +2605,11 @@ export interface components {
              */
             degraded: boolean;
             error: components["schemas"]["RunErrorOut"] | null;
+            /**
+             * Fallbacks
+             * @description Models that were passed over for the one that answered.
+             */
+            fallbacks: number;
             feedback: components["schemas"]["FeedbackOut"] | null;
             /** Finish Reason */
             finish_reason: string | null;
@@ -1424,6 +2695,269 @@ export interface components {
             /** Or */
             or: (components["schemas"]["AllOf"] | components["schemas"]["AnyOf"] | components["schemas"]["NotThat"] | components["schemas"]["TagsTest"] | components["schemas"]["MetadataEquals"] | components["schemas"]["MetadataAmong"] | components["schemas"]["MetadataCompares"] | components["schemas"]["MetadataExists"] | components["schemas"]["CreatedTest"] | components["schemas"]["NameEquals"] | components["schemas"]["NameAmong"])[];
         };
+        /** ApiKeyCreate */
+        ApiKeyCreate: {
+            /**
+             * Allowed Models
+             * @description null: all of them.
+             */
+            allowed_models?: string[] | null;
+            /** @default live */
+            environment: components["schemas"]["KeyEnvironment"];
+            /**
+             * Expires At
+             * @description With a time zone; null: never.
+             */
+            expires_at?: string | null;
+            /**
+             * Monthly Budget Nano
+             * @description In billionths of a US dollar, for a calendar month in UTC.
+             */
+            monthly_budget_nano?: number | null;
+            /**
+             * Name
+             * @example nightly import
+             */
+            name: string;
+            /** Requests Per Minute */
+            requests_per_minute?: number | null;
+            /** @description `read`: documents, search, conversations, usage. `write`: also questions and changes. `admin`: also keys, members and settings, as far as the role allows. */
+            scope: components["schemas"]["Scope"];
+            /**
+             * Tokens Per Day
+             * @description Of language models.
+             */
+            tokens_per_day?: number | null;
+        };
+        /** ApiKeyOut */
+        ApiKeyOut: {
+            /** Allowed Models */
+            allowed_models: string[] | null;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            environment: components["schemas"]["KeyEnvironment"];
+            /** Expires At */
+            expires_at: string | null;
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Last Chars
+             * @description The end of the secret, to tell keys apart.
+             */
+            last_chars: string;
+            /**
+             * Last Used At
+             * @description To the minute.
+             */
+            last_used_at: string | null;
+            /**
+             * Made By Key Id
+             * @description null: made by a sign-in.
+             */
+            made_by_key_id: string | null;
+            /** Monthly Budget Nano */
+            monthly_budget_nano: number | null;
+            /** Name */
+            name: string;
+            /**
+             * Previous Expires At
+             * @description Until when the secret before the last rotation works.
+             */
+            previous_expires_at: string | null;
+            /** Requests Per Minute */
+            requests_per_minute: number | null;
+            /** Revoked At */
+            revoked_at: string | null;
+            scope: components["schemas"]["Scope"];
+            /** Tokens Per Day */
+            tokens_per_day: number | null;
+            /**
+             * User Id
+             * Format: uuid
+             * @description Who made it, and for whom it acts.
+             */
+            user_id: string;
+        };
+        /** ApiKeyPage */
+        ApiKeyPage: {
+            /** Items */
+            items: components["schemas"]["ApiKeyOut"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
+        /**
+         * ApiKeyPatch
+         * @description What is not named stays as it is.
+         */
+        ApiKeyPatch: {
+            /**
+             * Monthly Budget Nano
+             * @description In billionths of a US dollar, for a calendar month in UTC.
+             */
+            monthly_budget_nano?: number | null;
+            /**
+             * Name
+             * @default
+             */
+            name: string;
+            /** Requests Per Minute */
+            requests_per_minute?: number | null;
+            /**
+             * Tokens Per Day
+             * @description Of language models.
+             */
+            tokens_per_day?: number | null;
+        };
+        /** AttemptOut */
+        AttemptOut: {
+            /**
+             * Attempted At
+             * Format: date-time
+             */
+            attempted_at: string;
+            /** Duration Ms */
+            duration_ms: number;
+            /**
+             * Error
+             * @description refused, redirected, timeout, connection_failed, unknown_host, tls_failed, blocked_address, invalid_url or secret_lost; null where it went well.
+             */
+            error: string | null;
+            /** Number */
+            number: number;
+            /**
+             * Status Code
+             * @description Null where no answer came.
+             */
+            status_code: number | null;
+        };
+        /** AttributesChange */
+        AttributesChange: {
+            /**
+             * Attributes
+             * @description They replace what was there.
+             */
+            attributes: {
+                [key: string]: string | number | boolean;
+            } | null;
+        };
+        /**
+         * AuditLineOut
+         * @description Who did what to which object, from where, and what came of it.
+         */
+        AuditLineOut: {
+            /**
+             * Action
+             * @description Such as `document.delete`.
+             */
+            action: string;
+            /**
+             * Address
+             * @description Where the request came from, as far as the server knows.
+             */
+            address: string;
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /**
+             * Client
+             * @description Untrusted text such as "Chrome on Linux".
+             */
+            client: string;
+            /** Details */
+            details: {
+                [key: string]: unknown;
+            };
+            /**
+             * Email
+             * @description The user's address today.
+             */
+            email: string | null;
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Key Id
+             * @description The API key that it was done with.
+             */
+            key_id: string | null;
+            /** Object Id */
+            object_id: string | null;
+            /**
+             * Org Id
+             * @description Null for what concerns no organization.
+             */
+            org_id: string | null;
+            /** Request Id */
+            request_id: string;
+            /**
+             * Result
+             * @description `ok`, `denied` (401, 403, 404) or `failed`.
+             */
+            result: string;
+            /**
+             * Status
+             * @description The HTTP status of the answer.
+             */
+            status: number;
+            /**
+             * User Id
+             * @description Null for somebody who is not known.
+             */
+            user_id: string | null;
+        };
+        /** AuditLog */
+        AuditLog: {
+            /** Items */
+            items: components["schemas"]["AuditLineOut"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
+        /** BatchOut */
+        BatchOut: {
+            /** Created At */
+            created_at: number;
+            file_counts: components["schemas"]["FileCountsOut"];
+            /** Id */
+            id: string;
+            /**
+             * Object
+             * @default vector_store.files_batch
+             * @constant
+             */
+            object: "vector_store.files_batch";
+            /**
+             * Status
+             * @description in_progress, completed, cancelled or failed.
+             */
+            status: string;
+            /** Vector Store Id */
+            vector_store_id: string;
+        };
+        /**
+         * BatchRequest
+         * @description `file_ids` with attributes for all of them, or `files` with their own.
+         */
+        BatchRequest: {
+            /** Attributes */
+            attributes?: {
+                [key: string]: string | number | boolean;
+            };
+            chunking_strategy?: components["schemas"]["ChunkingStrategy"] | null;
+            /** File Ids */
+            file_ids?: string[] | null;
+            /** Files */
+            files?: components["schemas"]["StoreFileRequest"][] | null;
+        };
         /** Body_login_api_v1_auth_login_post */
         Body_login_api_v1_auth_login_post: {
             /** Client Id */
@@ -1447,6 +2981,57 @@ export interface components {
             scope: string;
             /** Username */
             username: string;
+        };
+        /** BudgetAlertOut */
+        BudgetAlertOut: {
+            /**
+             * At
+             * Format: date-time
+             */
+            at: string;
+            /** Percent */
+            percent: number;
+        };
+        /** BudgetIn */
+        BudgetIn: {
+            /**
+             * Monthly Limit Usd
+             * @description Null: no limit.
+             */
+            monthly_limit_usd: number | string | null;
+        };
+        /**
+         * BudgetOut
+         * @description This month (UTC).
+         */
+        BudgetOut: {
+            /** Alerts */
+            alerts: components["schemas"]["BudgetAlertOut"][];
+            /**
+             * Held Usd
+             * @description What calls under way may cost at most.
+             */
+            held_usd: string;
+            /**
+             * Limit Usd
+             * @description Null: no limit.
+             */
+            limit_usd: string | null;
+            /**
+             * Percent
+             * @description Of the limit, what is spent.
+             */
+            percent: number | null;
+            /**
+             * Resets At
+             * Format: date-time
+             */
+            resets_at: string;
+            /**
+             * Spent Usd
+             * @description A call whose price is unknown counts here as if its tokens cost UNKNOWN_PRICE_CEILING_USD for a million.
+             */
+            spent_usd: string;
         };
         /** ChatMessage */
         ChatMessage: {
@@ -1687,6 +3272,14 @@ export interface components {
             version: number;
         };
         /**
+         * ChunkingStrategy
+         * @description How files are cut into chunks is ours to say.
+         */
+        ChunkingStrategy: {
+            /** Type */
+            type: string;
+        };
+        /**
          * CitationOut
          * @description `quote` is the page's own words; `quote_start` and `quote_end` count in the page's text.
          */
@@ -1756,6 +3349,23 @@ export interface components {
              * @description Whether the quote supports the sentence that cites it.
              */
             verified: boolean;
+        };
+        /**
+         * ComparisonFilter
+         * @description A file without the attribute is on neither side.
+         *
+         *     Numbers compare with numbers, and strings with strings by code points.
+         */
+        ComparisonFilter: {
+            /** Key */
+            key: string;
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "eq" | "ne" | "gt" | "gte" | "lt" | "lte" | "in" | "nin";
+            /** Value */
+            value: string | number | boolean | (string | number | boolean)[];
         };
         /**
          * CompletionMessage
@@ -1860,11 +3470,8 @@ export interface components {
              * @description The newer name of `max_tokens`.
              */
             max_completion_tokens?: number | null;
-            /**
-             * Max Tokens
-             * @default 1024
-             */
-            max_tokens: number;
+            /** Max Tokens */
+            max_tokens?: number | null;
             /** Messages */
             messages: components["schemas"]["CompletionMessage"][];
             /**
@@ -1874,6 +3481,19 @@ export interface components {
             model: string;
             /** @description Passages that reach into these pages. */
             pages?: components["schemas"]["PageRange"] | null;
+            /**
+             * Safety Identifier
+             * @description The newer name of `user`.
+             * @default
+             */
+            safety_identifier: string;
+            /** Seed */
+            seed?: number | null;
+            /**
+             * Stop
+             * @description Or one string.
+             */
+            stop?: string[];
             /**
              * Stream
              * @default false
@@ -1891,16 +3511,21 @@ export interface components {
              * @description Documents that have all of them; at most 32.
              */
             tags?: string[];
-            /**
-             * Temperature
-             * @default 0.7
-             */
-            temperature: number;
+            /** Temperature */
+            temperature?: number | null;
+            /** Top P */
+            top_p?: number | null;
             /**
              * Use Rag
-             * @default true
+             * @description Whether to answer from documents. Without it a model's suffix says so, or a field that says which.
              */
-            use_rag: boolean;
+            use_rag?: boolean | null;
+            /**
+             * User
+             * @description Told to the model's vendor as a pseudonym.
+             * @default
+             */
+            user: string;
             /**
              * Wait S
              * @description How long named documents may get ready.
@@ -1916,6 +3541,16 @@ export interface components {
             prompt_tokens: number;
             /** Total Tokens */
             total_tokens: number;
+        };
+        /** CompoundFilter */
+        CompoundFilter: {
+            /** Filters */
+            filters: (components["schemas"]["ComparisonFilter"] | components["schemas"]["CompoundFilter"])[];
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "and" | "or";
         };
         /** ConversationCreate */
         ConversationCreate: {
@@ -1960,6 +3595,38 @@ export interface components {
         ConversationPatch: {
             /** Title */
             title: string;
+        };
+        /** CreatedInvitation */
+        CreatedInvitation: {
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            delivery: components["schemas"]["Delivery"];
+            /** Email */
+            email: string;
+            /**
+             * Expires At
+             * Format: date-time
+             */
+            expires_at: string;
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Inviter
+             * @description The address of who invites.
+             */
+            inviter: string | null;
+            /**
+             * Link
+             * @description Where no mail is sent: pass it on, and to nobody else. Shown only here.
+             */
+            link: string | null;
+            role: components["schemas"]["MemberRole"];
         };
         /**
          * CreatedTest
@@ -2077,6 +3744,131 @@ export interface components {
             status_url: string;
         };
         /**
+         * Delivery
+         * @enum {string}
+         */
+        Delivery: "sent" | "failed" | "link";
+        /** DeliveryDetails */
+        DeliveryDetails: {
+            /** Attempts */
+            attempts: number;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /**
+             * Data
+             * @description What is sent as `data`.
+             */
+            data: {
+                [key: string]: unknown;
+            };
+            /** Finished At */
+            finished_at: string | null;
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /** Is Replay */
+            is_replay: boolean;
+            last_attempt: components["schemas"]["AttemptOut"] | null;
+            /**
+             * Log
+             * @description All attempts, the first one first.
+             */
+            log: components["schemas"]["AttemptOut"][];
+            /**
+             * Message Id
+             * @description The header `webhook-id`: the same for each repetition.
+             */
+            message_id: string;
+            /**
+             * Next Attempt At
+             * @description Null unless it is pending.
+             */
+            next_attempt_at: string | null;
+            status: components["schemas"]["DeliveryStatus"];
+            /** Type */
+            type: string;
+        };
+        /** DeliveryOut */
+        DeliveryOut: {
+            /** Attempts */
+            attempts: number;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Finished At */
+            finished_at: string | null;
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /** Is Replay */
+            is_replay: boolean;
+            last_attempt: components["schemas"]["AttemptOut"] | null;
+            /**
+             * Message Id
+             * @description The header `webhook-id`: the same for each repetition.
+             */
+            message_id: string;
+            /**
+             * Next Attempt At
+             * @description Null unless it is pending.
+             */
+            next_attempt_at: string | null;
+            status: components["schemas"]["DeliveryStatus"];
+            /** Type */
+            type: string;
+        };
+        /** DeliveryPage */
+        DeliveryPage: {
+            /** Items */
+            items: components["schemas"]["DeliveryOut"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
+        /**
+         * DeliveryStatus
+         * @enum {string}
+         */
+        DeliveryStatus: "pending" | "delivered" | "failed";
+        /** DeploymentHealthOut */
+        DeploymentHealthOut: {
+            /**
+             * In Flight
+             * @description Calls of the process that answers this.
+             */
+            in_flight: number;
+            /**
+             * Last Error
+             * @description Kind of the last failure that counts.
+             */
+            last_error: string | null;
+            /**
+             * Model
+             * @description Null for a provider of which no model is in use.
+             */
+            model: string | null;
+            /** Provider */
+            provider: string;
+            /**
+             * Retry In S
+             * @description Until the next call may go out.
+             */
+            retry_in_s: number | null;
+            /**
+             * State
+             * @description ok, open (calls are held back), half_open (one call tries it), unconfigured or unreachable.
+             */
+            state: string;
+        };
+        /**
          * DocumentOut
          * @description A document and how far its ingestion is. `error_*` say why it failed and what to do.
          */
@@ -2119,7 +3911,7 @@ export interface components {
             percent: number;
             /**
              * Queue Position
-             * @description Among the queued ones of the organization; 1 is next.
+             * @description Among the queued ones that are shared or, of a private one, yours; 1 is next.
              */
             queue_position?: number | null;
             /**
@@ -2150,6 +3942,8 @@ export interface components {
              * @description Of the newest content; the name, type and size are its own.
              */
             version: number;
+            /** @description `shared`: everybody in the organization sees it; `private`: nobody but you. */
+            visibility: components["schemas"]["Visibility"];
             /**
              * Warning Count
              * @description Pages with a warning; the report has them.
@@ -2192,6 +3986,11 @@ export interface components {
              * @default []
              */
             tags: string[];
+            /**
+             * @description `private`, which only who uploaded it can choose: nobody else sees it any more. `shared`: everybody in the organization does.
+             * @default shared
+             */
+            visibility: components["schemas"]["Visibility"];
         };
         /**
          * DocumentSort
@@ -2291,6 +4090,23 @@ export interface components {
              */
             ready: number;
         };
+        /** EmbeddingListOut */
+        EmbeddingListOut: {
+            /** Data */
+            data: components["schemas"]["EmbeddingOut"][];
+            /**
+             * Model
+             * @description `provider/model`.
+             */
+            model: string;
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object: "list";
+            usage: components["schemas"]["EmbeddingUsageOut"];
+        };
         /**
          * EmbeddingModelOut
          * @description The one that documents are embedded with.
@@ -2303,6 +4119,50 @@ export interface components {
              * @enum {string}
              */
             state: "ok" | "unusable" | "unknown";
+        };
+        /** EmbeddingOut */
+        EmbeddingOut: {
+            /**
+             * Embedding
+             * @description A unit vector: numbers, or the base64 of 32-bit floats, little-endian.
+             */
+            embedding: number[] | string;
+            /** Index */
+            index: number;
+            /**
+             * Object
+             * @default embedding
+             * @constant
+             */
+            object: "embedding";
+        };
+        /** EmbeddingRequest */
+        EmbeddingRequest: {
+            /**
+             * Dimensions
+             * @description Fewer than the model's own only of models that are made for it.
+             */
+            dimensions?: number | null;
+            /**
+             * Encoding Format
+             * @default float
+             * @enum {string}
+             */
+            encoding_format: "float" | "base64";
+            /**
+             * Input
+             * @description Or one string.
+             */
+            input: string[];
+            /** Model */
+            model: string;
+        };
+        /** EmbeddingUsageOut */
+        EmbeddingUsageOut: {
+            /** Prompt Tokens */
+            prompt_tokens: number;
+            /** Total Tokens */
+            total_tokens: number;
         };
         /** EndedSignIns */
         EndedSignIns: {
@@ -2330,11 +4190,28 @@ export interface components {
              */
             expires_at: string;
         };
+        /** ExpiresAfter */
+        ExpiresAfter: {
+            /**
+             * Anchor
+             * @default last_active_at
+             * @constant
+             */
+            anchor: "last_active_at";
+            /** Days */
+            days: number;
+        };
         /**
          * ExportFormat
          * @enum {string}
          */
         ExportFormat: "markdown" | "json";
+        /**
+         * Feature
+         * @description What is counted apart, because it costs apart.
+         * @enum {string}
+         */
+        Feature: "chat" | "search" | "upload" | "embedding";
         /**
          * FeedbackBody
          * @description Replaces what was said before; null and null takes it back.
@@ -2357,6 +4234,119 @@ export interface components {
             /** Rating */
             rating: ("up" | "down") | null;
         };
+        /** FileCountsOut */
+        FileCountsOut: {
+            /** Cancelled */
+            cancelled: number;
+            /** Completed */
+            completed: number;
+            /** Failed */
+            failed: number;
+            /** In Progress */
+            in_progress: number;
+            /** Total */
+            total: number;
+        };
+        /** FileDeletedOut */
+        FileDeletedOut: {
+            /**
+             * Deleted
+             * @default true
+             * @constant
+             */
+            deleted: true;
+            /** Id */
+            id: string;
+            /**
+             * Object
+             * @default file
+             * @constant
+             */
+            object: "file";
+        };
+        /** FileErrorOut */
+        FileErrorOut: {
+            /**
+             * Code
+             * @description server_error, unsupported_file or invalid_file.
+             */
+            code: string;
+            /** Message */
+            message: string;
+        };
+        /** FileListOut */
+        FileListOut: {
+            /** Data */
+            data: components["schemas"]["FileOut"][];
+            /** First Id */
+            first_id?: string | null;
+            /** Has More */
+            has_more: boolean;
+            /** Last Id */
+            last_id?: string | null;
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object: "list";
+        };
+        /** FileOut */
+        FileOut: {
+            /** Bytes */
+            bytes: number;
+            /** Created At */
+            created_at: number;
+            /** Expires At */
+            expires_at: number | null;
+            /** Filename */
+            filename: string;
+            /** Id */
+            id: string;
+            /**
+             * Object
+             * @default file
+             * @constant
+             */
+            object: "file";
+            purpose: components["schemas"]["FilePurpose"];
+            /**
+             * Status
+             * @description uploaded, processed or error.
+             */
+            status: string;
+            /**
+             * Status Details
+             * @description Of an error: what to do.
+             */
+            status_details: string | null;
+        };
+        /**
+         * FilePurpose
+         * @description What a file was uploaded for. It changes nothing of what becomes of it.
+         * @enum {string}
+         */
+        FilePurpose: "assistants" | "user_data";
+        /** FileSearchTool */
+        FileSearchTool: {
+            /** Filters */
+            filters?: (components["schemas"]["ComparisonFilter"] | components["schemas"]["CompoundFilter"]) | null;
+            /** Max Num Results */
+            max_num_results?: number | null;
+            ranking_options?: components["schemas"]["RankingOptions"] | null;
+            /**
+             * Type
+             * @constant
+             */
+            type: "file_search";
+            /** Vector Store Ids */
+            vector_store_ids: string[];
+        };
+        /**
+         * FileStatus
+         * @enum {string}
+         */
+        FileStatus: "in_progress" | "completed" | "failed" | "cancelled";
         /** FoundMessageOut */
         FoundMessageOut: {
             /**
@@ -2390,6 +4380,54 @@ export interface components {
             /** Title */
             title: string;
         };
+        /**
+         * FoundOut
+         * @description A passage. `page_start` and `page_end` are ours.
+         */
+        FoundOut: {
+            /** Attributes */
+            attributes: {
+                [key: string]: string | number | boolean;
+            };
+            /** Content */
+            content: components["schemas"]["TextOut"][];
+            /** File Id */
+            file_id: string;
+            /** Filename */
+            filename: string;
+            /** Page End */
+            page_end: number;
+            /** Page Start */
+            page_start: number;
+            /** Score */
+            score: number;
+        };
+        /** FoundPageOut */
+        FoundPageOut: {
+            /** Data */
+            data: components["schemas"]["FoundOut"][];
+            /**
+             * Has More
+             * @default false
+             * @constant
+             */
+            has_more: false;
+            /** Next Page */
+            next_page?: null;
+            /**
+             * Object
+             * @default vector_store.search_results.page
+             * @constant
+             */
+            object: "vector_store.search_results.page";
+            /** Search Query */
+            search_query: string[];
+        };
+        /**
+         * GroupBy
+         * @enum {string}
+         */
+        GroupBy: "day" | "model" | "key" | "user";
         /** HTTPValidationError */
         HTTPValidationError: {
             /** Detail */
@@ -2436,12 +4474,95 @@ export interface components {
          * @description Stable and machine-readable; stored with a failed document.
          * @enum {string}
          */
-        IngestErrorCode: "encrypted" | "wrong_password" | "corrupt" | "no_text" | "too_many_pages" | "too_large" | "unsupported_type" | "embedding_unavailable" | "embedding_unauthorized" | "embedding_quota" | "embedding_invalid" | "poison_document" | "timed_out" | "cancelled";
+        IngestErrorCode: "encrypted" | "wrong_password" | "corrupt" | "no_text" | "too_many_pages" | "too_large" | "unsupported_type" | "embedding_unavailable" | "embedding_unauthorized" | "embedding_quota" | "embedding_invalid" | "budget_exceeded" | "poison_document" | "timed_out" | "cancelled";
         /**
          * IngestionStage
          * @enum {string}
          */
         IngestionStage: "parsing" | "ocr" | "chunking" | "embedding" | "indexing";
+        /**
+         * InputMessage
+         * @description `content` may also be a list of parts: input_text or output_text.
+         */
+        InputMessage: {
+            /** Content */
+            content: string;
+            /**
+             * Role
+             * @enum {string}
+             */
+            role: "system" | "developer" | "user" | "assistant";
+        };
+        /** InvitationCreate */
+        InvitationCreate: {
+            /**
+             * Email
+             * @example ada@example.com
+             */
+            email: string;
+            /** @default member */
+            role: components["schemas"]["MemberRole"];
+        };
+        /** InvitationOut */
+        InvitationOut: {
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Email */
+            email: string;
+            /**
+             * Expires At
+             * Format: date-time
+             */
+            expires_at: string;
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Inviter
+             * @description The address of who invites.
+             */
+            inviter: string | null;
+            role: components["schemas"]["MemberRole"];
+        };
+        /** InvitationPage */
+        InvitationPage: {
+            /** Items */
+            items: components["schemas"]["InvitationOut"][];
+            /** Next Cursor */
+            next_cursor: string | null;
+        };
+        /** JoinedOrganizationOut */
+        JoinedOrganizationOut: {
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Joined At
+             * Format: date-time
+             */
+            joined_at: string;
+            /** Name */
+            name: string;
+            role: components["schemas"]["MemberRole"];
+        };
+        /** JoinedOrganizations */
+        JoinedOrganizations: {
+            /** Items */
+            items: components["schemas"]["JoinedOrganizationOut"][];
+        };
+        /**
+         * KeyEnvironment
+         * @description What a key is used in. A word for its owner: both kinds may do the same.
+         * @enum {string}
+         */
+        KeyEnvironment: "live" | "test";
         /** LargestDocument */
         LargestDocument: {
             /** Filename */
@@ -2464,8 +4585,120 @@ export interface components {
              */
             org_id: string;
         };
+        /**
+         * LimitOverrides
+         * @description What an organization has instead of its plan's; null is without limit.
+         *
+         *     What is not named is the plan's.
+         */
+        LimitOverrides: {
+            /** Address Per Minute */
+            address_per_minute?: number | null;
+            /** Api Keys */
+            api_keys?: number | null;
+            /** Chat Per Minute */
+            chat_per_minute?: number | null;
+            /** Documents */
+            documents?: number | null;
+            /** Embedding Per Minute */
+            embedding_per_minute?: number | null;
+            /**
+             * Key Share Percent
+             * @default 100
+             */
+            key_share_percent: number;
+            /** Members */
+            members?: number | null;
+            /** Search Per Minute */
+            search_per_minute?: number | null;
+            /** Storage Bytes */
+            storage_bytes?: number | null;
+            /**
+             * Streams
+             * @default 1
+             */
+            streams: number;
+            /** Tokens Per Day */
+            tokens_per_day?: number | null;
+            /** Upload Per Minute */
+            upload_per_minute?: number | null;
+            /**
+             * User Share Percent
+             * @default 100
+             */
+            user_share_percent: number;
+        };
+        /**
+         * LimitsOut
+         * @description Null is without limit. A user and an API key may take their share of the rates and tokens.
+         */
+        LimitsOut: {
+            /**
+             * Address Per Minute
+             * @description From one network address.
+             */
+            address_per_minute: number | null;
+            /** Api Keys */
+            api_keys: number | null;
+            /** Chat Per Minute */
+            chat_per_minute: number | null;
+            /** Documents */
+            documents: number | null;
+            /**
+             * Embedding Per Minute
+             * @description A unit is 100 inputs of one request.
+             */
+            embedding_per_minute: number | null;
+            /** Key Share Percent */
+            key_share_percent: number;
+            /** Members */
+            members: number | null;
+            /** Search Per Minute */
+            search_per_minute: number | null;
+            /** Storage Bytes */
+            storage_bytes: number | null;
+            /**
+             * Streams
+             * @description Open at once.
+             */
+            streams: number;
+            /**
+             * Tokens Per Day
+             * @description Of all models, input and output; UTC days.
+             */
+            tokens_per_day: number | null;
+            /** Upload Per Minute */
+            upload_per_minute: number | null;
+            /** User Share Percent */
+            user_share_percent: number;
+        };
+        /**
+         * LimitsUsedOut
+         * @description As of just now.
+         */
+        LimitsUsedOut: {
+            /**
+             * Requests
+             * @description Units of each feature with a rate that time has not given back yet.
+             */
+            requests: {
+                [key: string]: number;
+            };
+            /** Streams */
+            streams: number;
+            /**
+             * Tokens Today
+             * @description Settled ones, and those that calls under way hold.
+             */
+            tokens_today: number;
+        };
         /** ListedModelOut */
         ListedModelOut: {
+            /**
+             * Context Length
+             * @description In tokens; null while it is not known.
+             */
+            context_length: number | null;
             /**
              * Created
              * @description Not known.
@@ -2474,9 +4707,14 @@ export interface components {
             created: number;
             /**
              * Id
-             * @description `provider/model`.
+             * @description `provider/model`, or the name of an alias.
              */
             id: string;
+            /**
+             * Is Default
+             * @description Whether it answers when no model is named.
+             */
+            is_default: boolean;
             /**
              * Object
              * @default model
@@ -2485,9 +4723,23 @@ export interface components {
             object: "model";
             /**
              * Owned By
-             * @description The provider.
+             * @description The provider; `alias` for an alias.
              */
             owned_by: string;
+            /** @description Null where it is not known. */
+            pricing: components["schemas"]["PricingOut"] | null;
+            /** Provider */
+            provider: string;
+            /**
+             * State
+             * @description ok, unconfigured or unreachable.
+             */
+            state: string;
+            /**
+             * Targets
+             * @description Of an alias: the models that answer for it.
+             */
+            targets: string[];
         };
         /**
          * MatchOut
@@ -2503,6 +4755,33 @@ export interface components {
         Me: {
             organization: components["schemas"]["OrganizationOut"];
             user: components["schemas"]["UserOut"];
+        };
+        /** MemberOut */
+        MemberOut: {
+            /** Email */
+            email: string;
+            /**
+             * Joined At
+             * Format: date-time
+             */
+            joined_at: string;
+            /** Last Seen At */
+            last_seen_at: string | null;
+            /** Name */
+            name: string;
+            role: components["schemas"]["MemberRole"];
+            /**
+             * User Id
+             * Format: uuid
+             */
+            user_id: string;
+        };
+        /** MemberPage */
+        MemberPage: {
+            /** Items */
+            items: components["schemas"]["MemberOut"][];
+            /** Next Cursor */
+            next_cursor: string | null;
         };
         /**
          * MemberRole
@@ -2672,12 +4951,19 @@ export interface components {
              */
             context_window: number | null;
             /**
+             * Description
+             * @description Of an alias.
+             */
+            description: string;
+            /**
              * Id
              * @description What `model` of a chat takes.
              */
             id: string;
             /** Is Default */
             is_default: boolean;
+            /** @description Null where it is not known. */
+            price: components["schemas"]["ModelPriceOut"] | null;
             /** Provider */
             provider: string;
             /**
@@ -2685,6 +4971,11 @@ export interface components {
              * @description Of its provider: ok, unconfigured or unreachable, as in `/health/ready`.
              */
             state: string;
+            /**
+             * Targets
+             * @description Of an alias (its provider is `alias`): the models.
+             */
+            targets: string[];
         };
         /** ModelListOut */
         ModelListOut: {
@@ -2696,6 +4987,16 @@ export interface components {
              * @constant
              */
             object: "list";
+        };
+        /**
+         * ModelPriceOut
+         * @description US dollars for a million tokens, as decimal strings.
+         */
+        ModelPriceOut: {
+            /** Input Usd */
+            input_usd: string;
+            /** Output Usd */
+            output_usd: string;
         };
         /** NameAmong */
         NameAmong: {
@@ -2727,10 +5028,94 @@ export interface components {
             /** Value */
             value: string;
         };
+        /** NamedTool */
+        NamedTool: {
+            /**
+             * Type
+             * @constant
+             */
+            type: "file_search";
+        };
+        /** NewApiKey */
+        NewApiKey: {
+            /** Allowed Models */
+            allowed_models: string[] | null;
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            environment: components["schemas"]["KeyEnvironment"];
+            /** Expires At */
+            expires_at: string | null;
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Key
+             * @description The secret. It is shown only here.
+             */
+            key: string;
+            /**
+             * Last Chars
+             * @description The end of the secret, to tell keys apart.
+             */
+            last_chars: string;
+            /**
+             * Last Used At
+             * @description To the minute.
+             */
+            last_used_at: string | null;
+            /**
+             * Made By Key Id
+             * @description null: made by a sign-in.
+             */
+            made_by_key_id: string | null;
+            /** Monthly Budget Nano */
+            monthly_budget_nano: number | null;
+            /** Name */
+            name: string;
+            /**
+             * Previous Expires At
+             * @description Until when the secret before the last rotation works.
+             */
+            previous_expires_at: string | null;
+            /** Requests Per Minute */
+            requests_per_minute: number | null;
+            /** Revoked At */
+            revoked_at: string | null;
+            scope: components["schemas"]["Scope"];
+            /** Tokens Per Day */
+            tokens_per_day: number | null;
+            /**
+             * User Id
+             * Format: uuid
+             * @description Who made it, and for whom it acts.
+             */
+            user_id: string;
+        };
         /** NotThat */
         NotThat: {
             /** Not */
             not: components["schemas"]["AllOf"] | components["schemas"]["AnyOf"] | components["schemas"]["NotThat"] | components["schemas"]["TagsTest"] | components["schemas"]["MetadataEquals"] | components["schemas"]["MetadataAmong"] | components["schemas"]["MetadataCompares"] | components["schemas"]["MetadataExists"] | components["schemas"]["CreatedTest"] | components["schemas"]["NameEquals"] | components["schemas"]["NameAmong"];
+        };
+        /**
+         * OfferOut
+         * @description What an invitation offers.
+         */
+        OfferOut: {
+            /** Email */
+            email: string;
+            /**
+             * Expires At
+             * Format: date-time
+             */
+            expires_at: string;
+            /** Organization */
+            organization: string;
+            role: components["schemas"]["MemberRole"];
         };
         /**
          * Order
@@ -2738,6 +5123,75 @@ export interface components {
          * @enum {string}
          */
         Order: "gt" | "gte" | "lt" | "lte";
+        /** OrganizationCreate */
+        OrganizationCreate: {
+            /**
+             * Name
+             * @example Lovelace & Babbage
+             */
+            name: string;
+        };
+        /** OrganizationDelete */
+        OrganizationDelete: {
+            /**
+             * Confirm
+             * @description The name of the organization.
+             */
+            confirm: string;
+        };
+        /**
+         * OrganizationDeletionOut
+         * @description The receipt of a deletion. Outlives the organization.
+         */
+        OrganizationDeletionOut: {
+            /**
+             * Completed At
+             * @description When the last of it was removed.
+             */
+            completed_at: string | null;
+            /** File Bytes */
+            file_bytes: number;
+            /** Files */
+            files: number;
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Organization Id
+             * Format: uuid
+             */
+            organization_id: string;
+            /**
+             * Requested At
+             * Format: date-time
+             */
+            requested_at: string;
+            /**
+             * Rows
+             * @description How many there were, by table; empty until counted.
+             */
+            rows: {
+                [key: string]: number;
+            };
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "pending" | "completed";
+            /**
+             * Verified At
+             * @description When a count after that found nothing left.
+             */
+            verified_at: string | null;
+        };
+        /** OrganizationLimitsOut */
+        OrganizationLimitsOut: {
+            limits: components["schemas"]["LimitsOut"];
+            plan: components["schemas"]["OrganizationPlan"];
+            used: components["schemas"]["LimitsUsedOut"];
+        };
         /** OrganizationOut */
         OrganizationOut: {
             /**
@@ -2747,6 +5201,11 @@ export interface components {
             id: string;
             /** Name */
             name: string;
+            /**
+             * Permissions
+             * @description What the role may do.
+             */
+            permissions: components["schemas"]["Permission"][];
             role: components["schemas"]["MemberRole"];
         };
         /**
@@ -2754,6 +5213,12 @@ export interface components {
          * @description What is not named stays as it is.
          */
         OrganizationPatch: {
+            /**
+             * Name
+             * @default
+             * @example Lovelace & Babbage
+             */
+            name: string;
             /**
              * Reject Prompt Injection
              * @default false
@@ -2764,6 +5229,41 @@ export interface components {
              * @default
              */
             system_prompt: string;
+        };
+        /**
+         * OrganizationPlan
+         * @enum {string}
+         */
+        OrganizationPlan: "free" | "pro" | "enterprise";
+        /** OrganizationPlanOut */
+        OrganizationPlanOut: {
+            /**
+             * Is Default
+             * @description Whether it has no plan of its own.
+             */
+            is_default: boolean;
+            limits: components["schemas"]["LimitsOut"];
+            /**
+             * Org Id
+             * Format: uuid
+             */
+            org_id: string;
+            /** Overrides */
+            overrides: {
+                [key: string]: number | null;
+            };
+            plan: components["schemas"]["OrganizationPlan"];
+        };
+        /** OrganizationRoleOut */
+        OrganizationRoleOut: {
+            /** Name */
+            name: string;
+            /**
+             * Org Id
+             * Format: uuid
+             */
+            org_id: string;
+            role: components["schemas"]["MemberRole"];
         };
         /** OrganizationSettingsOut */
         OrganizationSettingsOut: {
@@ -2853,6 +5353,12 @@ export interface components {
             /** New Password */
             new_password: string;
         };
+        /**
+         * Permission
+         * @description One kind of thing that a route does.
+         * @enum {string}
+         */
+        Permission: "read" | "ask" | "write" | "read_organization" | "manage_keys" | "manage_organization" | "own_organization";
         /** PlaceOut */
         PlaceOut: {
             /** Rank */
@@ -2869,6 +5375,22 @@ export interface components {
          */
         Plan: "exact" | "hnsw";
         /**
+         * PlanChange
+         * @description All of it: what is not named goes back to the plan's.
+         */
+        PlanChange: {
+            /**
+             * @default {
+             *       "key_share_percent": 100,
+             *       "streams": 1,
+             *       "user_share_percent": 100
+             *     }
+             */
+            overrides: components["schemas"]["LimitOverrides"];
+            /** @description Null: that of the setting DEFAULT_PLAN. */
+            plan?: components["schemas"]["OrganizationPlan"] | null;
+        };
+        /**
          * PlanOut
          * @description How questions about all documents are answered, of organizations of one range of sizes.
          *
@@ -2883,6 +5405,54 @@ export interface components {
             plan: components["schemas"]["Plan"];
             /** Up To Chunks */
             up_to_chunks: number | null;
+        };
+        /**
+         * PriceIn
+         * @description US dollars for a million tokens.
+         */
+        PriceIn: {
+            /**
+             * Cached Input Usd
+             * @description Of input that the vendor had read before; null: as other input.
+             */
+            cached_input_usd?: number | string | null;
+            /** Input Usd */
+            input_usd: number | string;
+            /** Output Usd */
+            output_usd: number | string;
+        };
+        /** PriceOut */
+        PriceOut: {
+            /** Cached Input Usd */
+            cached_input_usd: string | null;
+            /** Input Usd */
+            input_usd: string;
+            /** Model */
+            model: string;
+            /** Organization Id */
+            organization_id: string | null;
+            /** Output Usd */
+            output_usd: string;
+            /**
+             * Updated At
+             * Format: date-time
+             */
+            updated_at: string;
+        };
+        /** PricesOut */
+        PricesOut: {
+            /** Prices */
+            prices: components["schemas"]["PriceOut"][];
+        };
+        /**
+         * PricingOut
+         * @description US dollars for one token, as decimal strings.
+         */
+        PricingOut: {
+            /** Completion */
+            completion: string;
+            /** Prompt */
+            prompt: string;
         };
         /**
          * ProfilePatch
@@ -2909,6 +5479,11 @@ export interface components {
              * @description ok, unconfigured or unreachable, as in `/health/ready`.
              */
             state: string;
+        };
+        /** ProvidersHealth */
+        ProvidersHealth: {
+            /** Providers */
+            providers: components["schemas"]["DeploymentHealthOut"][];
         };
         /**
          * Quantifier
@@ -2945,6 +5520,22 @@ export interface components {
              * @description The branches at this place, itself among them, oldest first.
              */
             siblings: string[];
+        };
+        /**
+         * RankingOptions
+         * @description Each search ranks by all that there is: only how good a result must be can be said.
+         */
+        RankingOptions: {
+            /**
+             * Ranker
+             * @default auto
+             */
+            ranker: string;
+            /**
+             * Score Threshold
+             * @default 0
+             */
+            score_threshold: number;
         };
         /**
          * Readiness
@@ -3132,6 +5723,76 @@ export interface components {
              */
             warning_count: number;
         };
+        /**
+         * ResponseRequest
+         * @description The last message must be the user's: it is what is asked.
+         */
+        ResponseRequest: {
+            /** Include */
+            include?: string[];
+            /**
+             * Input
+             * @description Or one string.
+             */
+            input: components["schemas"]["InputMessage"][];
+            /** Instructions */
+            instructions?: string | null;
+            /** Max Output Tokens */
+            max_output_tokens?: number | null;
+            /**
+             * Max Tool Calls
+             * @description There is one at most.
+             */
+            max_tool_calls?: number | null;
+            /** Metadata */
+            metadata?: {
+                [key: string]: string;
+            };
+            /** Model */
+            model?: string | null;
+            /** Previous Response Id */
+            previous_response_id?: string | null;
+            /**
+             * Safety Identifier
+             * @default
+             */
+            safety_identifier: string;
+            /**
+             * Store
+             * @description Whether it is kept, as an answer in a conversation.
+             * @default true
+             */
+            store: boolean;
+            /**
+             * Stream
+             * @default false
+             */
+            stream: boolean;
+            /**
+             * @default {
+             *       "include_obfuscation": false,
+             *       "include_usage": false
+             *     }
+             */
+            stream_options: components["schemas"]["StreamOptions"];
+            /** Temperature */
+            temperature?: number | null;
+            /**
+             * Tool Choice
+             * @description Unless `none`, the files are searched for every question.
+             * @default auto
+             */
+            tool_choice: ("none" | "auto" | "required") | components["schemas"]["NamedTool"];
+            /** Tools */
+            tools?: components["schemas"]["FileSearchTool"][];
+            /** Top P */
+            top_p?: number | null;
+            /**
+             * User
+             * @default
+             */
+            user: string;
+        };
         /** RetryRequest */
         RetryRequest: {
             /**
@@ -3139,6 +5800,19 @@ export interface components {
              * @description Opens an encrypted file. Kept until it has been read.
              */
             password?: string | null;
+        };
+        /** RolePatch */
+        RolePatch: {
+            role: components["schemas"]["MemberRole"];
+        };
+        /** RotateRequest */
+        RotateRequest: {
+            /**
+             * Overlap S
+             * @description How many seconds the secret before still works.
+             * @default 3600
+             */
+            overlap_s: number;
         };
         /** RunBody */
         RunBody: {
@@ -3306,6 +5980,11 @@ export interface components {
             error: {
                 [key: string]: unknown;
             } | null;
+            /**
+             * Fallbacks
+             * @description Models that were passed over for it.
+             */
+            fallbacks: number | null;
             /** Finish Reason */
             finish_reason: string | null;
             /**
@@ -3317,6 +5996,11 @@ export interface components {
             model: string;
             /** Model Version */
             model_version: string | null;
+            /**
+             * Provider
+             * @description Of the model that answered.
+             */
+            provider: string | null;
             /**
              * Run Id
              * Format: uuid
@@ -3350,6 +6034,12 @@ export interface components {
          * @enum {string}
          */
         RunStatus: "queued" | "running" | "completed" | "failed" | "cancelled";
+        /**
+         * Scope
+         * @description What an API key is for; each includes the ones before it.
+         * @enum {string}
+         */
+        Scope: "read" | "write" | "admin";
         /** SearchHit */
         SearchHit: {
             /**
@@ -3654,11 +6344,241 @@ export interface components {
             documents: number;
             /**
              * Largest
-             * @description At most five, the largest first.
+             * @description At most five of those that you see, the largest first.
              */
             largest: components["schemas"]["LargestDocument"][];
             /** Pages */
             pages: number;
+        };
+        /**
+         * StoreChange
+         * @description What is named is set; null takes it away.
+         */
+        StoreChange: {
+            expires_after?: components["schemas"]["ExpiresAfter"] | null;
+            /** Metadata */
+            metadata?: {
+                [key: string]: string;
+            } | null;
+            /** Name */
+            name?: string | null;
+        };
+        /** StoreDeletedOut */
+        StoreDeletedOut: {
+            /**
+             * Deleted
+             * @default true
+             * @constant
+             */
+            deleted: true;
+            /** Id */
+            id: string;
+            /**
+             * Object
+             * @default vector_store.deleted
+             * @constant
+             */
+            object: "vector_store.deleted";
+        };
+        /**
+         * StoreFileContentOut
+         * @description The text of the file, page by page.
+         */
+        StoreFileContentOut: {
+            /** Data */
+            data: components["schemas"]["TextOut"][];
+            /**
+             * Has More
+             * @default false
+             * @constant
+             */
+            has_more: false;
+            /** Next Page */
+            next_page?: null;
+            /**
+             * Object
+             * @default vector_store.file_content.page
+             * @constant
+             */
+            object: "vector_store.file_content.page";
+        };
+        /** StoreFileDeletedOut */
+        StoreFileDeletedOut: {
+            /**
+             * Deleted
+             * @default true
+             * @constant
+             */
+            deleted: true;
+            /** Id */
+            id: string;
+            /**
+             * Object
+             * @default vector_store.file.deleted
+             * @constant
+             */
+            object: "vector_store.file.deleted";
+        };
+        /** StoreFileListOut */
+        StoreFileListOut: {
+            /** Data */
+            data: components["schemas"]["StoreFileOut"][];
+            /** First Id */
+            first_id?: string | null;
+            /** Has More */
+            has_more: boolean;
+            /** Last Id */
+            last_id?: string | null;
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object: "list";
+        };
+        /** StoreFileOut */
+        StoreFileOut: {
+            /** Attributes */
+            attributes: {
+                [key: string]: string | number | boolean;
+            };
+            /**
+             * Chunking Strategy
+             * @description Ours.
+             * @default {
+             *       "type": "other"
+             *     }
+             */
+            chunking_strategy: {
+                [key: string]: string;
+            };
+            /** Created At */
+            created_at: number;
+            /** Id */
+            id: string;
+            last_error: components["schemas"]["FileErrorOut"] | null;
+            /**
+             * Object
+             * @default vector_store.file
+             * @constant
+             */
+            object: "vector_store.file";
+            status: components["schemas"]["FileStatus"];
+            /** Usage Bytes */
+            usage_bytes: number;
+            /** Vector Store Id */
+            vector_store_id: string;
+        };
+        /** StoreFileRequest */
+        StoreFileRequest: {
+            /** Attributes */
+            attributes?: {
+                [key: string]: string | number | boolean;
+            };
+            chunking_strategy?: components["schemas"]["ChunkingStrategy"] | null;
+            /** File Id */
+            file_id: string;
+        };
+        /** StoreListOut */
+        StoreListOut: {
+            /** Data */
+            data: components["schemas"]["StoreOut"][];
+            /** First Id */
+            first_id?: string | null;
+            /** Has More */
+            has_more: boolean;
+            /** Last Id */
+            last_id?: string | null;
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object: "list";
+        };
+        /** StoreOut */
+        StoreOut: {
+            /** Created At */
+            created_at: number;
+            /** Description */
+            description: string | null;
+            expires_after: components["schemas"]["ExpiresAfter"] | null;
+            /** Expires At */
+            expires_at: number | null;
+            /** @description Of files that the caller may see. */
+            file_counts: components["schemas"]["FileCountsOut"];
+            /** Id */
+            id: string;
+            /** Last Active At */
+            last_active_at: number;
+            /** Metadata */
+            metadata: {
+                [key: string]: string;
+            };
+            /** Name */
+            name: string;
+            /**
+             * Object
+             * @default vector_store
+             * @constant
+             */
+            object: "vector_store";
+            /**
+             * Status
+             * @description in_progress, completed or expired.
+             */
+            status: string;
+            /**
+             * Usage Bytes
+             * @description Of the files.
+             */
+            usage_bytes: number;
+        };
+        /** StoreRequest */
+        StoreRequest: {
+            chunking_strategy?: components["schemas"]["ChunkingStrategy"] | null;
+            /** Description */
+            description?: string | null;
+            expires_after?: components["schemas"]["ExpiresAfter"] | null;
+            /** File Ids */
+            file_ids?: string[];
+            /** Metadata */
+            metadata?: {
+                [key: string]: string;
+            };
+            /**
+             * Name
+             * @default
+             */
+            name: string;
+        };
+        /** StoreSearchRequest */
+        StoreSearchRequest: {
+            /** Filters */
+            filters?: (components["schemas"]["ComparisonFilter"] | components["schemas"]["CompoundFilter"]) | null;
+            /**
+             * Max Num Results
+             * @default 10
+             */
+            max_num_results: number;
+            /**
+             * Query
+             * @description Or one string.
+             */
+            query: string[];
+            /**
+             * @default {
+             *       "ranker": "auto",
+             *       "score_threshold": 0
+             *     }
+             */
+            ranking_options: components["schemas"]["RankingOptions"];
+            /**
+             * Rewrite Query
+             * @description A search is never rewritten.
+             * @default false
+             */
+            rewrite_query: boolean;
         };
         /** StreamOptions */
         StreamOptions: {
@@ -3696,6 +6616,14 @@ export interface components {
             /** Items */
             items: components["schemas"]["SuggestedQuestion"][];
         };
+        /** SwitchRequest */
+        SwitchRequest: {
+            /**
+             * Organization Id
+             * Format: uuid
+             */
+            organization_id: string;
+        };
         /**
          * TagsTest
          * @description The document has `any`, `all` or `none` of the tags.
@@ -3710,12 +6638,31 @@ export interface components {
             /** Value */
             value: string[];
         };
+        /** TextOut */
+        TextOut: {
+            /** Text */
+            text: string;
+            /**
+             * Type
+             * @default text
+             * @constant
+             */
+            type: "text";
+        };
         /**
          * TextSource
          * @description Where the text of a page came from. The report of a document shows it.
          * @enum {string}
          */
         TextSource: "text_layer" | "form_fields" | "ocr" | "none";
+        /** TokenRequest */
+        TokenRequest: {
+            /**
+             * Token
+             * @description What follows `/join#` in the link.
+             */
+            token: string;
+        };
         /** Tokens */
         Tokens: {
             /** Access Token */
@@ -3821,6 +6768,14 @@ export interface components {
              */
             similarity: number | null;
         };
+        /** TransferRequest */
+        TransferRequest: {
+            /**
+             * User Id
+             * Format: uuid
+             */
+            user_id: string;
+        };
         /** UnreadyDocumentOut */
         UnreadyDocumentOut: {
             /**
@@ -3873,6 +6828,8 @@ export interface components {
              * @description As they are stored now.
              */
             tags?: string[];
+            /** @default shared */
+            visibility: components["schemas"]["Visibility"];
         };
         /** UploadStateOut */
         UploadStateOut: {
@@ -3895,6 +6852,90 @@ export interface components {
              */
             upload_id: string;
         };
+        /** UsageFiguresOut */
+        UsageFiguresOut: {
+            /**
+             * Cached Tokens
+             * @description Those of the input that the vendor had read before.
+             */
+            cached_tokens: number;
+            /**
+             * Cost Usd
+             * @description Of the calls whose price is known.
+             */
+            cost_usd: string;
+            /** Errors */
+            errors: number;
+            /** Input Tokens */
+            input_tokens: number;
+            /** Output Tokens */
+            output_tokens: number;
+            /**
+             * Requests
+             * @description Calls of models: answers, and what helps to find their sources.
+             */
+            requests: number;
+            /** Unknown Cost Calls */
+            unknown_cost_calls: number;
+        };
+        /** UsageOut */
+        UsageOut: {
+            /**
+             * From
+             * Format: date
+             */
+            from: string;
+            /** Group By */
+            group_by: components["schemas"]["GroupBy"][];
+            /** Rows */
+            rows: components["schemas"]["UsageRowOut"][];
+            /**
+             * To
+             * Format: date
+             */
+            to: string;
+            totals: components["schemas"]["UsageFiguresOut"];
+        };
+        /**
+         * UsageRowOut
+         * @description A group; it has the fields that it was grouped by.
+         */
+        UsageRowOut: {
+            /**
+             * Cached Tokens
+             * @description Those of the input that the vendor had read before.
+             */
+            cached_tokens: number;
+            /**
+             * Cost Usd
+             * @description Of the calls whose price is known.
+             */
+            cost_usd: string;
+            /** Day */
+            day?: string | null;
+            /** Errors */
+            errors: number;
+            /** Input Tokens */
+            input_tokens: number;
+            /**
+             * Key Id
+             * @description Null for calls without an API key.
+             */
+            key_id?: string | null;
+            /** Model */
+            model?: string | null;
+            /** Output Tokens */
+            output_tokens: number;
+            /**
+             * Requests
+             * @description Calls of models: answers, and what helps to find their sources.
+             */
+            requests: number;
+            /** Unknown Cost Calls */
+            unknown_cost_calls: number;
+            /** User Id */
+            user_id?: string | null;
+        };
         /** UserOut */
         UserOut: {
             /** Email */
@@ -3904,6 +6945,11 @@ export interface components {
              * Format: uuid
              */
             id: string;
+            /**
+             * Is Operator
+             * @description Whether they run this deployment, see `/api/v1/admin`.
+             */
+            is_operator: boolean;
             /**
              * Name
              * @description Empty until the user gives one.
@@ -3929,6 +6975,11 @@ export interface components {
          */
         VersionStatus: "queued" | "processing" | "ready" | "failed";
         /**
+         * Visibility
+         * @enum {string}
+         */
+        Visibility: "shared" | "private";
+        /**
          * WebSession
          * @description A sign-in of the web app; its refresh token is in the cookie.
          */
@@ -3948,6 +6999,99 @@ export interface components {
             token_type: string;
             user: components["schemas"]["UserOut"];
         };
+        /**
+         * WebhookEventType
+         * @description What can be subscribed to.
+         * @enum {string}
+         */
+        WebhookEventType: "document.ready" | "document.failed" | "document.deleted" | "run.completed" | "run.failed" | "budget.alert";
+        /** WebhookIn */
+        WebhookIn: {
+            /**
+             * Description
+             * @default
+             */
+            description: string;
+            /** Events */
+            events: components["schemas"]["WebhookEventType"][];
+            /**
+             * Url
+             * @description Public and https, but for local installations.
+             */
+            url: string;
+        };
+        /** WebhookOut */
+        WebhookOut: {
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Description */
+            description: string;
+            /** Events */
+            events: string[];
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Is Active
+             * @description False also after the address answered 410.
+             */
+            is_active: boolean;
+            /** Url */
+            url: string;
+        };
+        /**
+         * WebhookPatch
+         * @description What is not named stays as it is.
+         */
+        WebhookPatch: {
+            /** Description */
+            description?: string | null;
+            /** Events */
+            events?: components["schemas"]["WebhookEventType"][] | null;
+            /** Is Active */
+            is_active?: boolean | null;
+            /** Url */
+            url?: string | null;
+        };
+        /** WebhookWithSecret */
+        WebhookWithSecret: {
+            /**
+             * Created At
+             * Format: date-time
+             */
+            created_at: string;
+            /** Description */
+            description: string;
+            /** Events */
+            events: string[];
+            /**
+             * Id
+             * Format: uuid
+             */
+            id: string;
+            /**
+             * Is Active
+             * @description False also after the address answered 410.
+             */
+            is_active: boolean;
+            /**
+             * Secret
+             * @description Shown only here. The key of Standard Webhooks, `whsec_…`.
+             */
+            secret: string;
+            /** Url */
+            url: string;
+        };
+        /** Webhooks */
+        Webhooks: {
+            /** Items */
+            items: components["schemas"]["WebhookOut"][];
+        };
     };
     responses: never;
     parameters: never;
@@ -3957,6 +7101,43 @@ export interface components {
 }
 export type $defs = Record<string, never>;
 export interface operations {
+    read_whole_log_api_v1_admin_audit_log_get: {
+        parameters: {
+            query?: {
+                org_id?: string | null;
+                action?: string | null;
+                user_id?: string | null;
+                since?: string | null;
+                until?: string | null;
+                cursor?: string | null;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditLog"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
     list_all_api_v1_admin_embedding_spaces_get: {
         parameters: {
             query?: never;
@@ -4109,6 +7290,584 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["IndexReport"];
+                };
+            };
+        };
+    };
+    list_aliases_api_v1_admin_model_aliases_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AliasesOut"];
+                };
+            };
+        };
+    };
+    get_alias_api_v1_admin_model_aliases__name__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AliasOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    put_alias_api_v1_admin_model_aliases__name__put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AliasBody"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AliasOut"];
+                };
+            };
+            /** @description It is new. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    delete_alias_api_v1_admin_model_aliases__name__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_organizations_api_v1_admin_organizations_get: {
+        parameters: {
+            query?: {
+                /** @description Any part of it, in any case. */
+                query?: string;
+                cursor?: string | null;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AdminOrganizationPage"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    read_plan_api_v1_admin_organizations__org_id__limits_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                org_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OrganizationPlanOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    change_plan_api_v1_admin_organizations__org_id__limits_put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                org_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PlanChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OrganizationPlanOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_prices_api_v1_admin_prices_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PricesOut"];
+                };
+            };
+        };
+    };
+    put_price_api_v1_admin_prices__model__put: {
+        parameters: {
+            query?: {
+                /** @description Whose price it is; of all organizations, if none. */
+                organization_id?: string | null;
+            };
+            header?: never;
+            path: {
+                /** @description As `provider/model`. */
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PriceIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    delete_price_api_v1_admin_prices__model__delete: {
+        parameters: {
+            query?: {
+                /** @description Whose price it is; of all organizations, if none. */
+                organization_id?: string | null;
+            };
+            header?: never;
+            path: {
+                /** @description As `provider/model`. */
+                model: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_users_api_v1_admin_users_get: {
+        parameters: {
+            query?: {
+                /** @description Any part of it, in any case. */
+                query?: string;
+                cursor?: string | null;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AdminUserPage"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    change_user_api_v1_admin_users__user_id__patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AdminUserPatch"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AdminUserOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_api_keys_api_v1_api_keys_get: {
+        parameters: {
+            query?: {
+                /** @description Of all members: for owners and admins. */
+                all?: boolean;
+                cursor?: string | null;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiKeyPage"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    create_api_key_api_v1_api_keys_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ApiKeyCreate"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewApiKey"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    get_api_key_api_v1_api_keys__key_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                key_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiKeyOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    revoke_api_key_api_v1_api_keys__key_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                key_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    patch_api_key_api_v1_api_keys__key_id__patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                key_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ApiKeyPatch"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ApiKeyOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    rotate_api_key_api_v1_api_keys__key_id__rotate_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                key_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["RotateRequest"] | null;
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["NewApiKey"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
                 };
             };
         };
@@ -4386,6 +8145,59 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    get_budget_api_v1_budget_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BudgetOut"];
+                };
+            };
+        };
+    };
+    put_budget_api_v1_budget_put: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BudgetIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BudgetOut"];
+                };
             };
             /** @description Validation Error */
             422: {
@@ -4999,6 +8811,7 @@ export interface operations {
                 status?: components["schemas"]["DocumentStatus"][] | null;
                 name?: string | null;
                 tag?: string[] | null;
+                visibility?: components["schemas"]["Visibility"] | null;
                 sort?: components["schemas"]["DocumentSort"];
                 order?: components["schemas"]["SortOrder"] | null;
                 cursor?: string | null;
@@ -5189,6 +9002,11 @@ export interface operations {
                     password?: string;
                     /** @description Repeated, or one field with a JSON array or a list with commas: at most 32 tags of 1 to 64 characters. They replace a known document's. */
                     tags?: string[];
+                    /**
+                     * @description `shared`, as it is unless said, with everybody in the organization, or `private` to you. The same bytes are one shared document, and one of each user.
+                     * @enum {string}
+                     */
+                    visibility?: "shared" | "private";
                 };
             };
         };
@@ -5435,6 +9253,11 @@ export interface operations {
                     password?: string;
                     /** @description Repeated, or one field with a JSON array or a list with commas: at most 32 tags of 1 to 64 characters. They replace a known document's. */
                     tags?: string[];
+                    /**
+                     * @description `shared`, as it is unless said, with everybody in the organization, or `private` to you. The same bytes are one shared document, and one of each user.
+                     * @enum {string}
+                     */
+                    visibility?: "shared" | "private";
                 };
             };
         };
@@ -5708,6 +9531,72 @@ export interface operations {
             };
         };
     };
+    accept_invitation_api_v1_invitations_accept_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TokenRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JoinedOrganizationOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    look_up_invitation_api_v1_invitations_look_up_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TokenRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OfferOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
     get_trace_api_v1_messages__message_id__trace_get: {
         parameters: {
             query?: never;
@@ -5779,6 +9668,39 @@ export interface operations {
             };
         };
     };
+    delete_organization_api_v1_organization_delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OrganizationDelete"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OrganizationDeletionOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
     patch_organization_api_v1_organization_patch: {
         parameters: {
             query?: never;
@@ -5812,6 +9734,281 @@ export interface operations {
             };
         };
     };
+    get_organization_deletion_api_v1_organization_deletions__organization_deletion_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                organization_deletion_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OrganizationDeletionOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    read_organization_log_api_v1_organization_audit_log_get: {
+        parameters: {
+            query?: {
+                action?: string | null;
+                user_id?: string | null;
+                since?: string | null;
+                until?: string | null;
+                cursor?: string | null;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AuditLog"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_invitations_api_v1_organization_invitations_get: {
+        parameters: {
+            query?: {
+                cursor?: string | null;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InvitationPage"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    create_invitation_api_v1_organization_invitations_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["InvitationCreate"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CreatedInvitation"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    revoke_invitation_api_v1_organization_invitations__invitation_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                invitation_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    read_limits_api_v1_organization_limits_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OrganizationLimitsOut"];
+                };
+            };
+        };
+    };
+    list_members_api_v1_organization_members_get: {
+        parameters: {
+            query?: {
+                cursor?: string | null;
+                limit?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["MemberPage"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    remove_member_api_v1_organization_members__user_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    change_member_api_v1_organization_members__user_id__patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                user_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["RolePatch"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
     read_storage_use_api_v1_organization_storage_get: {
         parameters: {
             query?: never;
@@ -5828,6 +10025,121 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["StorageUseOut"];
+                };
+            };
+        };
+    };
+    transfer_organization_api_v1_organization_transfer_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TransferRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_organizations_api_v1_organizations_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JoinedOrganizations"];
+                };
+            };
+        };
+    };
+    create_organization_api_v1_organizations_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OrganizationCreate"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["JoinedOrganizationOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    switch_organization_api_v1_organizations__organization_id__switch_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                organization_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Tokens"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
                 };
             };
         };
@@ -6042,12 +10354,48 @@ export interface operations {
             };
         };
     };
+    switch_session_api_v1_session_switch_post: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description `1`: no form or foreign page can send it. */
+                "X-Footnote-Web"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["SwitchRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebSession"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
     create_upload_api_v1_uploads_post: {
         parameters: {
             query?: never;
             header?: {
                 "upload-length"?: string | null;
-                /** @description Pairs of a key and its Base64 value. Known keys: `filename`, `password`, `expires_at`, `tags`, `metadata`. */
+                /** @description Pairs of a key and its Base64 value. Known keys: `filename`, `password`, `expires_at`, `tags`, `metadata`, `visibility` (`shared`, or `private` to you). */
                 "upload-metadata"?: string;
                 "tus-resumable"?: string | null;
             };
@@ -6226,6 +10574,353 @@ export interface operations {
             };
         };
     };
+    read_usage_api_v1_usage_get: {
+        parameters: {
+            query?: {
+                /** @description The first day (UTC); 30 days ago. */
+                from?: string | null;
+                /** @description The last day (UTC); today. */
+                to?: string | null;
+                /** @description One or two of day, model, key, user, with a comma; `day` if none. */
+                group_by?: string[] | null;
+                format?: "json" | "csv";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["UsageOut"];
+                    "text/csv": unknown;
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_webhooks_api_v1_webhooks_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Webhooks"];
+                };
+            };
+        };
+    };
+    create_webhook_api_v1_webhooks_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookIn"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookWithSecret"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    get_webhook_api_v1_webhooks__webhook_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                webhook_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    delete_webhook_api_v1_webhooks__webhook_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                webhook_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    change_webhook_api_v1_webhooks__webhook_id__patch: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                webhook_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookPatch"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_deliveries_api_v1_webhooks__webhook_id__deliveries_get: {
+        parameters: {
+            query?: {
+                status?: components["schemas"]["DeliveryStatus"] | null;
+                cursor?: string | null;
+                limit?: number;
+            };
+            header?: never;
+            path: {
+                webhook_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeliveryPage"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    get_delivery_api_v1_webhooks__webhook_id__deliveries__delivery_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                webhook_id: string;
+                delivery_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeliveryDetails"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    replay_delivery_api_v1_webhooks__webhook_id__deliveries__delivery_id__replay_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                webhook_id: string;
+                delivery_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeliveryOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    renew_secret_api_v1_webhooks__webhook_id__secret_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                webhook_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookWithSecret"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    send_test_api_v1_webhooks__webhook_id__test_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                webhook_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeliveryOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
     health_health_get: {
         parameters: {
             query?: never;
@@ -6242,6 +10937,26 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Health"];
+                };
+            };
+        };
+    };
+    providers_health_providers_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProvidersHealth"];
                 };
             };
         };
@@ -6299,6 +11014,198 @@ export interface operations {
             };
         };
     };
+    create_embeddings_v1_embeddings_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["EmbeddingRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["EmbeddingListOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_files_v1_files_get: {
+        parameters: {
+            query?: {
+                /** @description An id: what comes behind. */
+                after?: string | null;
+                limit?: number;
+                /** @description By age. */
+                order?: "asc" | "desc";
+                purpose?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileListOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    upload_file_v1_files_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "multipart/form-data": {
+                    /** @enum {string} */
+                    "expires_after[anchor]"?: "created_at";
+                    "expires_after[seconds]"?: number;
+                    /** Format: binary */
+                    file: string;
+                    /** @enum {string} */
+                    purpose: "assistants" | "user_data";
+                };
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileOut"];
+                };
+            };
+        };
+    };
+    get_file_v1_files__file_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                file_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    delete_file_v1_files__file_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                file_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FileDeletedOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    get_file_content_v1_files__file_id__content_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                file_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
     list_models_v1_models_get: {
         parameters: {
             query?: never;
@@ -6315,6 +11222,684 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["ModelListOut"];
+                };
+            };
+        };
+    };
+    get_model_v1_models__model_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                model_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ListedModelOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    create_response_v1_responses_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ResponseRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    get_kept_response_v1_responses__response_id__get: {
+        parameters: {
+            query?: {
+                "include[]"?: string[] | null;
+                stream?: boolean;
+            };
+            header?: never;
+            path: {
+                response_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    delete_kept_response_v1_responses__response_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                response_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_vector_stores_v1_vector_stores_get: {
+        parameters: {
+            query?: {
+                /** @description An id: what comes behind. */
+                after?: string | null;
+                /** @description An id: what comes before. */
+                before?: string | null;
+                limit?: number;
+                /** @description By age. */
+                order?: "asc" | "desc";
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoreListOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    create_vector_store_v1_vector_stores_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StoreRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoreOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    get_vector_store_v1_vector_stores__vector_store_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vector_store_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoreOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    change_vector_store_v1_vector_stores__vector_store_id__post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vector_store_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StoreChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoreOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    delete_vector_store_v1_vector_stores__vector_store_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vector_store_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoreDeletedOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    create_file_batch_v1_vector_stores__vector_store_id__file_batches_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vector_store_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["BatchRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BatchOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    get_file_batch_v1_vector_stores__vector_store_id__file_batches__batch_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vector_store_id: string;
+                batch_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BatchOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    cancel_file_batch_v1_vector_stores__vector_store_id__file_batches__batch_id__cancel_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vector_store_id: string;
+                batch_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["BatchOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_file_batch_files_v1_vector_stores__vector_store_id__file_batches__batch_id__files_get: {
+        parameters: {
+            query?: {
+                filter?: components["schemas"]["FileStatus"] | null;
+                /** @description An id: what comes behind. */
+                after?: string | null;
+                /** @description An id: what comes before. */
+                before?: string | null;
+                limit?: number;
+                /** @description By age. */
+                order?: "asc" | "desc";
+            };
+            header?: never;
+            path: {
+                vector_store_id: string;
+                batch_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoreFileListOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_vector_store_files_v1_vector_stores__vector_store_id__files_get: {
+        parameters: {
+            query?: {
+                filter?: components["schemas"]["FileStatus"] | null;
+                /** @description An id: what comes behind. */
+                after?: string | null;
+                /** @description An id: what comes before. */
+                before?: string | null;
+                limit?: number;
+                /** @description By age. */
+                order?: "asc" | "desc";
+            };
+            header?: never;
+            path: {
+                vector_store_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoreFileListOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    add_vector_store_file_v1_vector_stores__vector_store_id__files_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vector_store_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StoreFileRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoreFileOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    get_vector_store_file_v1_vector_stores__vector_store_id__files__file_id__get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vector_store_id: string;
+                file_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoreFileOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    change_vector_store_file_v1_vector_stores__vector_store_id__files__file_id__post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vector_store_id: string;
+                file_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AttributesChange"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoreFileOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    remove_vector_store_file_v1_vector_stores__vector_store_id__files__file_id__delete: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vector_store_id: string;
+                file_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoreFileDeletedOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    get_vector_store_file_content_v1_vector_stores__vector_store_id__files__file_id__content_get: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vector_store_id: string;
+                file_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["StoreFileContentOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    search_vector_store_v1_vector_stores__vector_store_id__search_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                vector_store_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["StoreSearchRequest"];
+            };
+        };
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FoundPageOut"];
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
                 };
             };
         };

@@ -16,16 +16,22 @@ const EARLY_S = 60;
 const session = signal<Session | null | undefined>(undefined);
 export const user = computed(() => session.value?.user ?? null);
 export const organization = computed(() => session.value?.organization ?? null);
+/** Who one is and where: what the API shows belongs to both. Null: nobody is signed in. */
+export const principalId = computed(() => session.value && `${session.value.user.id}@${session.value.organization.id}`);
+export type Permission = Session["organization"]["permissions"][number];
+
+/** Whether the role in the present organization allows it. */
+export const may = (permission: Permission): boolean => organization.value?.permissions.includes(permission) ?? false;
 export const isKnown = computed(() => session.value !== undefined);
 
 const tabs = new BroadcastChannel("footnote-session");
 let timer: ReturnType<typeof setTimeout> | undefined;
 let refreshing: Promise<boolean> | null = null;
 
-/** Tells who is signed in now (an id, or null): the cookie is that person's in all tabs. */
+/** Tells who is signed in now, and where (null: nobody): the cookie is that person's in all tabs. */
 tabs.onmessage = ({ data: id }) => {
   if (id === null) set(null);
-  else if (id !== user.peek()?.id) void refresh().catch(() => undefined);
+  else if (id !== principalId.peek()) void refresh().catch(() => undefined);
 };
 
 export async function signIn(email: string, password: string): Promise<void> {
@@ -38,7 +44,14 @@ export async function register(email: string, password: string, name: string): P
 
 function enter(next: Session): void {
   set(next);
-  tabs.postMessage(next.user.id);
+  tabs.postMessage(principalId.peek());
+}
+
+/** Goes on in another organization, in all tabs. */
+export async function switchOrganization(id: string): Promise<void> {
+  // The cookie that a refresh on its way brings would take the sign-in back.
+  await refreshing?.catch(() => undefined);
+  enter(await post("/switch", { organization_id: id }));
 }
 
 export async function changePassword(current: string, next: string): Promise<void> {
@@ -74,23 +87,26 @@ async function askForSession(): Promise<boolean> {
   return session.peek() != null;
 }
 
-/** After a 401: whether there is a new token of the same person, so that the request may be sent again. */
-export async function canSendAgain(sender: string | undefined): Promise<boolean> {
-  return (await refresh()) && user.peek()?.id === sender;
+/** After a 401: whether there is a new token of the same principal, so that the request may be sent again. */
+export async function canSendAgain(sender: string | null | undefined): Promise<boolean> {
+  return (await refresh()) && principalId.peek() === sender;
 }
 
-/** What one person's page knows: becomes `initial` again when somebody else signs in. */
+/** What one person's page knows: becomes `initial` again when somebody else signs in, or they switch. */
 export function perUser<T>(initial: T): Signal<T> {
   const known = signal(initial);
   onOtherUser(() => (known.value = initial));
   return known;
 }
 
-/** Calls `forget` when somebody else signs in than before; the same person finds everything again. */
+/**
+ * Calls `forget` when somebody else signs in than before, or goes on in another organization; the same
+ * person there finds everything again.
+ */
 export function onOtherUser(forget: () => void): void {
   let last: string | null = null;
   effect(() => {
-    const id = user.value?.id ?? null;
+    const id = principalId.value ?? null;
     if (id === null || id === last) return;
     if (last !== null) untracked(forget);
     last = id;
@@ -102,17 +118,22 @@ export function updateUser(changed: Session["user"]): void {
   if (session.value) session.value = { ...session.value, user: changed };
 }
 
+/** As `updateUser`. */
+export function renameOrganization(name: string): void {
+  if (session.value) session.value = { ...session.value, organization: { ...session.value.organization, name } };
+}
+
 /**
  * `fetch` with the access token. On 401 it refreshes once and tries again; then nobody is signed in.
  * Throws ApiError `unreachable` without an answer; any status is an answer.
  */
 export async function authorizedFetch(request: Request): Promise<Response> {
-  const sender = user.peek()?.id;
+  const sender = principalId.peek();
   const again = request.clone();
   let response = await attempt(request);
   if (response.status === 401 && (await canSendAgain(sender))) response = await attempt(again);
   // Whoever has signed in meanwhile must not see it.
-  if (response.ok && user.peek()?.id !== sender) throw new ApiError("You were signed out.", "signed_out", 401);
+  if (response.ok && principalId.peek() !== sender) throw new ApiError("You were signed out.", "signed_out", 401);
   return response;
 }
 

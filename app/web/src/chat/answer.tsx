@@ -1,16 +1,19 @@
 import type { Signal } from "@preact/signals";
 import { useMemo } from "preact/hooks";
+import { modelName } from "../api/models";
 import { count } from "../text/format";
 import { Markdown } from "../text/markdown";
 import { UNSUPPORTED } from "../text/markdown_inline";
 import { placeMarks } from "../text/marks";
 import { Button } from "../ui/button";
 import { Icon } from "../ui/icon";
+import { Banner } from "../ui/states";
 import { AnswerActions, regenerate } from "./answer_actions";
 import { type AnswerState, isEnded } from "./answer_state";
 import { BranchSwitch } from "./branch_switch";
 import type { Step } from "./branches";
 import { CitationChip } from "./citation_chip";
+import { remedyFor } from "./remedies";
 import { Sources } from "./sources";
 import type { AnswerNode, MessageNode, Thread } from "./thread";
 import "./answer.css";
@@ -67,6 +70,7 @@ function AnswerEnd({ thread, node, step }: { thread: Thread; node: AnswerNode; s
   if (!isEnded(state)) return null;
   return (
     <footer>
+      <Fallback state={state} />
       <Notes state={state} />
       {state.error && <Failure thread={thread} state={state} />}
       {state.text !== "" && <Sources answer={node.answer} />}
@@ -75,6 +79,19 @@ function AnswerEnd({ thread, node, step }: { thread: Thread; node: AnswerNode; s
         <AnswerActions thread={thread} answer={node.answer} />
       </div>
     </footer>
+  );
+}
+
+/** Which model should have answered. */
+function Fallback({ state: { fallbacks, passedOver, model, degraded } }: { state: AnswerState }) {
+  if (!fallbacks || model === null) return null;
+  const names = passedOver.filter((each) => each !== model).map(modelName);
+  const failed = names.length > 0 ? names.join(", ") : "The chosen model";
+  return (
+    <Banner kind="warning">
+      {`${failed} did not answer. `}
+      {degraded ? "These sentences are quoted without a language model." : `${modelName(model)} answered instead.`}
+    </Banner>
   );
 }
 
@@ -128,7 +145,8 @@ function Failure({ thread, state }: { thread: Thread; state: AnswerState }) {
     <div class="failure" role="alert">
       <Icon name="warning" />
       <p>
-        {error.message || "The answer could not be written."} {state.text !== "" && "What was written so far is kept."}
+        {error.message || "The answer could not be written."} {remedyFor(error.code)}{" "}
+        {state.text !== "" && "What was written so far is kept."}
       </p>
       {error.retryable && (
         <Button icon="retry" disabled={thread.isBusy.value} onClick={() => void regenerate(thread, state)}>

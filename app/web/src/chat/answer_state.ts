@@ -19,7 +19,7 @@ export interface Source {
 }
 
 /** What a run tells of itself at its end. */
-interface Ending extends Pick<Stored, "cost_usd" | "finish_reason" | "model_version" | "degraded"> {
+interface Ending extends Pick<Stored, "cost_usd" | "finish_reason" | "model_version" | "degraded" | "fallbacks"> {
   usage: { input_tokens: number; output_tokens: number; total_tokens: number; estimated: boolean } | null;
   unsupported: readonly Span[];
 }
@@ -34,6 +34,8 @@ export interface AnswerState
   citations: readonly Citation[];
   /** null: not asked for yet. */
   sources: readonly Source[] | null;
+  /** Models that were asked before the one that answers, as far as somebody looked on. */
+  passedOver: readonly string[];
 }
 
 interface StartFields {
@@ -56,6 +58,7 @@ export function newAnswer(id: string, run_id: string): AnswerState {
     ...{ id, run_id, created_at: new Date().toISOString(), status: "queued", error: null, model: null, feedback: null },
     ...{ text: "", length: 0, citations: [], sources: null, unready_documents: [], unsupported: [] },
     ...{ usage: null, cost_usd: null, finish_reason: null, model_version: null, degraded: false },
+    ...{ fallbacks: 0, passedOver: [] },
   };
 }
 
@@ -65,6 +68,7 @@ export function fromMessage(message: Stored): AnswerState {
     ...written(message.content),
     status: message.status ?? "completed",
     sources: null,
+    passedOver: [],
     usage: message.usage as Ending["usage"],
     unsupported: message.unsupported as unknown as Span[],
   };
@@ -86,7 +90,7 @@ export function applyFrame(state: AnswerState, frame: Frame): AnswerState {
   const event = frame as unknown as AnswerFrame;
   switch (event.type) {
     case "start":
-      return { ...state, ...started(event) };
+      return { ...state, ...started(event), passedOver: passedOverBy(state, event.model) };
     case "token":
       return appendToken(state, event.token, event.offset);
     case "citation":
@@ -111,6 +115,11 @@ function started({ model, sources, unready_documents }: StartFields): Partial<An
   return { status: "running", model, sources, unready_documents: unready_documents ?? [] };
 }
 
+/** A second start: another model has taken over. */
+function passedOverBy({ model, passedOver }: AnswerState, next: string): readonly string[] {
+  return model === null || model === next || passedOver.includes(model) ? passedOver : [...passedOver, model];
+}
+
 /** Of a replayed token only what is not there yet. */
 function appendToken(state: AnswerState, token: string, offset: number): AnswerState {
   const known = state.length - offset;
@@ -124,8 +133,12 @@ function addCitation(state: AnswerState, citation: Citation): AnswerState {
   return isKnown ? state : { ...state, citations: [...state.citations, citation] };
 }
 
-function endingOf({ usage, cost_usd, finish_reason, model_version, degraded, unsupported }: Ending): Ending {
-  return { usage, cost_usd, finish_reason, model_version, degraded: degraded ?? false, unsupported: unsupported ?? [] };
+function endingOf(ending: Ending): Ending {
+  const { usage, cost_usd, finish_reason, model_version, degraded, fallbacks, unsupported } = ending;
+  return {
+    ...{ usage, cost_usd, finish_reason, model_version },
+    ...{ degraded: degraded ?? false, fallbacks: fallbacks ?? 0, unsupported: unsupported ?? [] },
+  };
 }
 
 const written = (text: string) => ({ text, length: countCodePoints(text) });

@@ -8,6 +8,7 @@ import { navigate } from "../router";
 import { newAnswer } from "./answer_state";
 import { keepText, keptText, type Scope } from "./kept";
 import { loadThread, readAnswer } from "./reading";
+import { remedyFor } from "./remedies";
 import {
   type AnswerNode,
   type Asking,
@@ -160,5 +161,5 @@ function explain(error: unknown): string {
     return "Some of the chosen documents are still being processed. Ask again when they are ready, or choose others.";
   if (error.status === 404 && error.message.includes("document"))
     return "A chosen document is no longer there. Remove it from the documents to search, and ask again.";
-  return error.message;
+  return `${error.message} ${remedyFor(error.code)}`.trim();
 }

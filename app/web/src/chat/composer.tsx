@@ -1,6 +1,6 @@
 import { useEffect, useRef, useState } from "preact/hooks";
 import { modelName, models, stateName } from "../api/models";
-import { count } from "../text/format";
+import { formatWait } from "../text/format";
 import { Button, IconButton } from "../ui/button";
 import { Icon } from "../ui/icon";
 import { ask, askNext } from "./asking";
@@ -129,7 +129,7 @@ function RetryButton({ thread, refusal }: { thread: Thread; refusal: Refusal }) 
   const waitS = useSecondsUntil(refusal.retryAt);
   return (
     <Button icon="retry" disabled={waitS > 0 || thread.isBusy.value} onClick={() => void ask(thread, refusal.asking)}>
-      {waitS > 0 ? `Try again in ${count(waitS, "second")}` : "Try again"}
+      {waitS > 0 ? `Try again in ${formatWait(waitS)}` : "Try again"}
     </Button>
   );
 }

@@ -1,8 +1,8 @@
 /**
  * What a page remembers of each conversation: drafts and the chosen branch for the tab's life, scope
- * and model for the page's. All of it by user: the next one to sign in has their own.
+ * and model for the page's. All of it by user and organization: the next one to sign in has their own.
  */
-import { user } from "../api/session";
+import { principalId } from "../api/session";
 
 export type Scope =
   | { kind: "all" }
@@ -18,7 +18,7 @@ const choices = new Map<string, Choice>();
 const ALL: Choice = { scope: { kind: "all" }, model: null };
 
 const key = (kind: string, conversationId: string | null) =>
-  `footnote-${kind}:${user.peek()?.id ?? ""}:${conversationId ?? "new"}`;
+  `footnote-${kind}:${principalId.peek() ?? ""}:${conversationId ?? "new"}`;
 
 export function choiceOf(conversationId: string | null): Choice {
   return choices.get(key("choice", conversationId)) ?? ALL;
@@ -40,7 +40,7 @@ export function keptText(kind: KeptText, conversationId: string | null): string 
 }
 
 export function keepText(kind: KeptText, conversationId: string | null, text: string): void {
-  if (!user.peek()) return;
+  if (!principalId.peek()) return;
   try {
     if (text) sessionStorage.setItem(key(kind, conversationId), text);
     else sessionStorage.removeItem(key(kind, conversationId));

@@ -157,5 +157,7 @@ function adopt(thread: Thread, items: Schemas["MessagePage"]["items"]): void {
 }
 
 function newerOf(known: AnswerState, stored: AnswerState): AnswerState {
-  return isEnded(known) && !isEnded(stored) ? known : { ...stored, sources: known.sources };
+  return isEnded(known) && !isEnded(stored)
+    ? known
+    : { ...stored, sources: known.sources, passedOver: known.passedOver };
 }

@@ -1,6 +1,7 @@
 import { useEffect, useState } from "preact/hooks";
-import { organization, signOut, user } from "../api/session";
+import { signOut, user } from "../api/session";
 import { active } from "../documents/feed";
+import { OrganizationSwitch } from "../organization/organization_switch";
 import { Link, navigate, route } from "../router";
 import { count } from "../text/format";
 import { useDebounced } from "../text/use_debounced";
@@ -102,15 +103,18 @@ function Account() {
         <span class="clip" dir="auto" title={name || email}>
           {name || email}
         </span>
-        <span class="clip faint" dir="auto">
-          {name ? email : organization.value?.name}
-        </span>
+        {name && (
+          <span class="clip faint" dir="auto">
+            {email}
+          </span>
+        )}
       </span>
       <Icon name="chevron-down" size={16} />
     </span>
   );
   return (
     <div class="sidebar-foot">
+      <OrganizationSwitch />
       <Menu label="Account" items={items} opener={opener} opensUp />
     </div>
   );

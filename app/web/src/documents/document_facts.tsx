@@ -5,6 +5,7 @@ import { tellError } from "../ui/toast";
 import { type DocumentOut, patchDocument } from "./actions";
 import { Expiry } from "./expiry";
 import { TagsEditor } from "./tags_editor";
+import { VisibilityFact } from "./visibility";
 
 const OFFICE = "application/vnd.openxmlformats-officedocument";
 const NAMES: Record<string, string> = {
@@ -43,6 +44,9 @@ export function DocumentFacts({ document, onChanged }: Props) {
           </time>
         </Fact>
         <Fact label="Version">{formatNumber(version)}</Fact>
+        <Fact label="Visible to">
+          <VisibilityFact document={document} onChanged={onChanged} />
+        </Fact>
         <Fact label="Is deleted by itself">
           <Expiry document={document} onChanged={onChanged} />
         </Fact>

@@ -38,6 +38,7 @@ export function DocumentFilters() {
           ))}
         </select>
       )}
+      <VisibilityFilter />
       <SortSelect />
     </div>
   );
@@ -59,6 +60,23 @@ function NameFilter() {
       value={name}
       onInput={(event) => setName(event.currentTarget.value)}
     />
+  );
+}
+
+function VisibilityFilter() {
+  const { visibility } = filter.value;
+  return (
+    <select
+      aria-label="Visible to"
+      value={visibility}
+      onChange={({ currentTarget: { value } }) =>
+        setFilter({ visibility: value === "shared" || value === "private" ? value : "all" })
+      }
+    >
+      <option value="all">Shared and private</option>
+      <option value="shared">Shared</option>
+      <option value="private">Private to you</option>
+    </select>
   );
 }
 

@@ -4,6 +4,7 @@ import { openViewer } from "../viewer/state";
 import { askAbout, type DocumentOut } from "./actions";
 import { deleteItem, downloadItem, stateItems } from "./document_menu";
 import { Badge } from "./status";
+import { PrivateMark } from "./visibility";
 
 interface Props {
   document: DocumentOut;
@@ -12,7 +13,7 @@ interface Props {
 }
 
 export function DocumentHeader({ document, onDelete, onNewVersion }: Props) {
-  const { id, filename, title, status, ready_version } = document;
+  const { id, filename, title, status, ready_version, visibility } = document;
   const isReadable = ready_version > 0;
   const items: MenuItem[] = [
     downloadItem(document, "Download the original"),
@@ -27,6 +28,7 @@ export function DocumentHeader({ document, onDelete, onNewVersion }: Props) {
         <p class="document-line">
           {title && title !== filename && <span dir="auto">{filename}</span>}
           {status === "ready" && <Badge kind="ready">Ready</Badge>}
+          {visibility === "private" && <PrivateMark />}
         </p>
       </div>
       <div class="document-actions">

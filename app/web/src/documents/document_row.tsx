@@ -6,6 +6,7 @@ import { openDialog } from "./document_dialogs";
 import { deleteItem, downloadItem, stateItems } from "./document_menu";
 import { select } from "./list_state";
 import { isLocked, Status } from "./status";
+import { PrivateMark } from "./visibility";
 
 const MAX_CHIPS = 3;
 
@@ -27,6 +28,7 @@ export function DocumentRow({ document, isSelected }: { document: DocumentOut; i
         <Link href={`/documents/${id}`} class="document-link clip" dir="auto" title={filename}>
           {filename}
         </Link>
+        {document.visibility === "private" && <PrivateMark />}
         <Chips tags={document.tags} />
       </td>
       <td role="cell" class="cell-status">

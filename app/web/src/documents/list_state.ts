@@ -8,6 +8,8 @@ import { changes, deleted, learnKnown, withProgress } from "./feed";
 
 type ListQuery = NonNullable<operations["list_documents_api_v1_documents_get"]["parameters"]["query"]>;
 
+type Visibility = DocumentOut["visibility"];
+
 export type SortColumn = "name" | "status" | "pages" | "size" | "created";
 export type StatusFilter = "all" | "ready" | "active" | "failed";
 
@@ -16,6 +18,7 @@ interface Filter {
   status: StatusFilter;
   /** Empty: any. */
   tag: string;
+  visibility: Visibility | "all";
 }
 
 interface Loaded {
@@ -24,7 +27,7 @@ interface Loaded {
   total: number;
 }
 
-const NO_FILTER: Filter = { name: "", status: "all", tag: "" };
+const NO_FILTER: Filter = { name: "", status: "all", tag: "", visibility: "all" };
 const PAGE = 50;
 const MAX_PAGE = 200;
 const STATUSES = { all: [], ready: ["ready"], active: ["queued", "processing"], failed: ["failed"] } as const;
@@ -47,7 +50,11 @@ export const documents = computed(
 export const total = computed(() => loaded.value?.total ?? 0);
 export const hasMore = computed(() => loaded.value?.nextCursor != null);
 export const isFiltered = computed(
-  () => filter.value.name.trim() !== "" || filter.value.status !== "all" || filter.value.tag !== "",
+  () =>
+    filter.value.name.trim() !== "" ||
+    filter.value.status !== "all" ||
+    filter.value.tag !== "" ||
+    filter.value.visibility !== "all",
 );
 export const chosen = computed(() => documents.value?.filter(({ id }) => selected.value.has(id)) ?? []);
 
@@ -164,11 +171,12 @@ function show(part: Loaded): void {
 }
 
 async function fetchPart(limit: number, cursor: string | null): Promise<Loaded> {
-  const { name, status, tag } = filter.value;
+  const { name, status, tag, visibility } = filter.value;
   const { by, order } = sorting.value;
   const query: ListQuery = { sort: by, order, limit, status: [...STATUSES[status]] };
   if (name.trim()) query.name = name.trim();
   if (tag) query.tag = [tag];
+  if (visibility !== "all") query.visibility = visibility;
   if (cursor) query.cursor = cursor;
   const answer = read(api.GET("/api/v1/documents", { params: { query } }));
   const page = await learnKnown(answer, ({ items }) => items);

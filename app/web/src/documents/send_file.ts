@@ -1,11 +1,13 @@
 /** One file on its way. XMLHttpRequest, for `fetch` doesn't tell how far it is. */
 import { ApiError, toApiError, unreachable } from "../api/errors";
-import { accessToken, canSendAgain, user } from "../api/session";
+import { accessToken, canSendAgain, principalId } from "../api/session";
 
 interface Sending {
   method: "POST" | "PUT";
   path: string;
   file: File;
+  /** Undefined: as the document has it. */
+  visibility?: "shared" | "private";
   /** The same for each attempt: the file is stored once. */
   idempotencyKey: string;
   /** 0..1 of the bytes. */
@@ -15,7 +17,7 @@ interface Sending {
 
 /** The server's answer. Throws ApiError; `unreachable` also when the connection broke. */
 export async function sendFile(sending: Sending): Promise<unknown> {
-  const sender = user.peek()?.id;
+  const sender = principalId.peek();
   try {
     return await attempt(sending);
   } catch (error) {
@@ -24,7 +26,7 @@ export async function sendFile(sending: Sending): Promise<unknown> {
   }
 }
 
-function attempt({ method, path, file, idempotencyKey, onSent, signal }: Sending): Promise<unknown> {
+function attempt({ method, path, file, visibility, idempotencyKey, onSent, signal }: Sending): Promise<unknown> {
   return new Promise((resolve, reject) => {
     if (signal.aborted) return reject(cancelled());
     const request = new XMLHttpRequest();
@@ -38,6 +40,7 @@ function attempt({ method, path, file, idempotencyKey, onSent, signal }: Sending
     request.onabort = () => reject(cancelled());
     signal.addEventListener("abort", () => request.abort(), { once: true });
     const form = new FormData();
+    if (visibility === "private") form.append("visibility", visibility);
     form.append("file", file, file.name);
     request.send(form);
   });

@@ -1,6 +1,6 @@
 /** Files on their way to the server: three at a time, on through busy servers and lost networks. */
 import { computed, effect, signal, untracked } from "@preact/signals";
-import { newIdempotencyKey } from "../api/client";
+import { newIdempotencyKey, type Schemas } from "../api/client";
 import { ApiError, messageOf } from "../api/errors";
 import { authorizedFetch, onOtherUser, user } from "../api/session";
 import { formatBytes } from "../text/format";
@@ -24,11 +24,14 @@ export interface Upload {
 
 interface Transfer {
   file: File;
+  visibility: Visibility;
   idempotencyKey: string;
   controller: AbortController;
   /** How often the connection broke. */
   breaks: number;
 }
+
+type Visibility = Schemas["Visibility"];
 
 const AT_ONCE = 3;
 const MAX_BREAKS = 3;
@@ -64,11 +67,12 @@ effect(() => {
 });
 
 /** Queues files; three go at once. Never throws: what failed says so in `uploads`. */
-export function uploadFiles(files: readonly File[]): void {
+export function uploadFiles(files: readonly File[], visibility: Visibility = "shared"): void {
   if (files.length === 0) return;
   const added = files.map((file): Upload => {
     const id = ++lastId;
-    transfers.set(id, { file, idempotencyKey: newIdempotencyKey(), controller: new AbortController(), breaks: 0 });
+    const controller = new AbortController();
+    transfers.set(id, { file, visibility, idempotencyKey: newIdempotencyKey(), controller, breaks: 0 });
     const { name: filename, size: sizeBytes } = file;
     return {
       id,
@@ -125,12 +129,13 @@ async function send(id: number): Promise<void> {
   if (!transfer) return;
   change(id, { phase: "sending", sent: 0 });
   try {
-    const { file, idempotencyKey, controller } = transfer;
+    const { file, visibility, idempotencyKey, controller } = transfer;
     const onSent = (sent: number) => change(id, { sent });
     const answer = await sendFile({
       method: "POST",
       path: "/api/v1/documents/upload",
       file,
+      visibility,
       idempotencyKey,
       onSent,
       signal: controller.signal,

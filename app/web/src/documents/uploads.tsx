@@ -2,6 +2,7 @@
 import { effect, useSignalEffect } from "@preact/signals";
 import type { TargetedEvent } from "preact";
 import { useEffect, useRef, useState } from "preact/hooks";
+import { may } from "../api/session";
 import { count, formatNumber } from "../text/format";
 import { Button } from "../ui/button";
 import { Banner } from "../ui/states";
@@ -9,6 +10,7 @@ import { tell } from "../ui/toast";
 import { ACCEPT, type Sorted, sortFiles } from "./files";
 import { pause, uploadFiles, uploads } from "./upload_queue";
 import { UploadRow } from "./upload_row";
+import { isPrivateNext, PrivateChoice } from "./visibility";
 import { dismiss, type Work, work, workInSight } from "./work";
 import "./uploads.css";
 
@@ -35,9 +37,13 @@ effect(() => {
 
 /** Uploads what the server can read of some files, and says how many it leaves out. */
 export function uploadReadable(files: readonly File[]): void {
+  if (!may("write")) {
+    tell("As a viewer you can't add documents.");
+    return;
+  }
   const sorted = sortFiles(files);
   const number = sorted.accepted.length;
-  uploadFiles(sorted.accepted);
+  uploadFiles(sorted.accepted, isPrivateNext.peek() ? "private" : "shared");
   const words = leftOut(sorted);
   if (words) tell(words);
   setTimeout(() => {
@@ -57,6 +63,8 @@ function leftOut({ accepted, unreadable, hidden }: Sorted): string | null {
 export function UploadButtons() {
   const files = useRef<HTMLInputElement>(null);
   const folder = useRef<HTMLInputElement | null>(null);
+  if (!may("write"))
+    return <p class="status-note">As a viewer you read documents. Ask an administrator to add some.</p>;
   function asFolder(input: HTMLInputElement | null) {
     folder.current = input;
     if (input) input.webkitdirectory = true;
@@ -86,6 +94,7 @@ export function UploadButtons() {
           Add a folder
         </Button>
       </span>
+      <PrivateChoice />
     </div>
   );
 }

@@ -2,13 +2,13 @@ import { useState } from "preact/hooks";
 import { api, read } from "../api/client";
 import { messageOf } from "../api/errors";
 import { organization, updateUser, user } from "../api/session";
+import { roleName } from "../organization/roles";
 import { type Theme, theme } from "../theme";
 import { Button } from "../ui/button";
 import { Field } from "../ui/field";
 import { tell } from "../ui/toast";
 import { useAction } from "../ui/use_action";
 
-const ROLES: Record<string, string> = { owner: "Owner", admin: "Administrator", member: "Member", viewer: "Viewer" };
 const THEMES: [Theme, string][] = [
   ["system", "As the system"],
   ["light", "Light"],
@@ -27,7 +27,7 @@ export function ProfileSection() {
           <dt>Organization</dt>
           <dd dir="auto">{organization.value?.name}</dd>
           <dt>Your role</dt>
-          <dd>{ROLES[organization.value?.role ?? ""]}</dd>
+          <dd>{organization.value && roleName(organization.value.role)}</dd>
         </dl>
       </section>
       <section class="card" aria-labelledby="appearance-title">

@@ -1,36 +1,73 @@
-import type { ComponentChildren } from "preact";
-import { Link, useTitle } from "../router";
+import { Link, navigate, useTitle } from "../router";
 import { EmptyState } from "../ui/states";
-import { ModelsSection } from "./models_section";
-import { ProfileSection } from "./profile_section";
-import { SecuritySection } from "./security_section";
-import { StorageSection } from "./storage_section";
+import { findSection, isSection, usableGroups } from "./sections";
 import "./settings.css";
 
-const SECTIONS: Record<string, { title: string; content: () => ComponentChildren }> = {
-  profile: { title: "Profile", content: () => <ProfileSection /> },
-  security: { title: "Password and sign-ins", content: () => <SecuritySection /> },
-  models: { title: "Models", content: () => <ModelsSection /> },
-  storage: { title: "Storage", content: () => <StorageSection /> },
-};
-
 export function SettingsView({ section }: { section: string }) {
-  // Not what every object has, as `constructor`.
-  const shown = Object.hasOwn(SECTIONS, section) ? SECTIONS[section] : undefined;
+  const shown = findSection(section);
   useTitle(`${shown?.title ?? "No such page"} · Settings`);
   return (
     <div class="page settings">
       <header class="page-header">
         <h1>Settings</h1>
       </header>
-      <nav class="tabs" aria-label="Settings">
-        {Object.entries(SECTIONS).map(([name, { title }]) => (
-          <Link key={name} href={`/settings/${name}`} aria-current={name === section ? "page" : undefined}>
-            {title}
-          </Link>
-        ))}
-      </nav>
-      {shown ? shown.content() : <EmptyState icon="search" title="There are no such settings" />}
+      <div class="settings-columns">
+        <SectionList here={section} />
+        <SectionChoice here={shown ? section : ""} />
+        <div class="settings-content">{shown ? shown.content() : <NoSection name={section} />}</div>
+      </div>
     </div>
+  );
+}
+
+/** On a wide screen. */
+function SectionList({ here }: { here: string }) {
+  return (
+    <nav class="settings-list" aria-label="Settings">
+      {usableGroups().map(({ title, sections }) => (
+        <section key={title} aria-label={title}>
+          <h2>{title}</h2>
+          <ul class="plain-list">
+            {sections.map((each) => (
+              <li key={each.name}>
+                <Link href={`/settings/${each.name}`} aria-current={each.name === here ? "page" : undefined}>
+                  {each.title}
+                </Link>
+              </li>
+            ))}
+          </ul>
+        </section>
+      ))}
+    </nav>
+  );
+}
+
+/** On a phone, in place of the list. */
+function SectionChoice({ here }: { here: string }) {
+  return (
+    <label class="settings-choice">
+      <span class="visually-hidden">Section</span>
+      <select value={here} onChange={(event) => navigate(`/settings/${event.currentTarget.value}`)}>
+        {here === "" && <option value="">Choose a section</option>}
+        {usableGroups().map(({ title, sections }) => (
+          <optgroup key={title} label={title}>
+            {sections.map((each) => (
+              <option key={each.name} value={each.name}>
+                {each.title}
+              </option>
+            ))}
+          </optgroup>
+        ))}
+      </select>
+    </label>
+  );
+}
+
+function NoSection({ name }: { name: string }) {
+  if (!isSection(name)) return <EmptyState icon="search" title="There are no such settings" />;
+  return (
+    <EmptyState icon="info" title="These settings are for others">
+      <p>Your role does not open them. Ask an owner of the organization, or who runs this deployment.</p>
+    </EmptyState>
   );
 }

@@ -5,6 +5,15 @@ const integer = new Intl.NumberFormat(LOCALES, { maximumFractionDigits: 0 });
 const decimal = new Intl.NumberFormat(LOCALES, { maximumFractionDigits: 1 });
 const percent = new Intl.NumberFormat(LOCALES, { style: "percent", maximumFractionDigits: 0 });
 const usd = new Intl.NumberFormat(LOCALES, { style: "currency", currency: "USD", maximumFractionDigits: 6 });
+const cents = new Intl.NumberFormat(LOCALES, { style: "currency", currency: "USD" });
+const compact = new Intl.NumberFormat(LOCALES, { notation: "compact", maximumFractionDigits: 1 });
+const compactUsd = new Intl.NumberFormat(LOCALES, {
+  style: "currency",
+  currency: "USD",
+  maximumSignificantDigits: 3,
+});
+const calendarDay = new Intl.DateTimeFormat(LOCALES, { dateStyle: "medium", timeZone: "UTC" });
+const shortDay = new Intl.DateTimeFormat(LOCALES, { day: "numeric", month: "short", timeZone: "UTC" });
 const day = new Intl.DateTimeFormat(LOCALES, { dateStyle: "medium" });
 const moment = new Intl.DateTimeFormat(LOCALES, { dateStyle: "medium", timeStyle: "short" });
 const relative = new Intl.RelativeTimeFormat(LOCALES, { numeric: "auto", style: "short" });
@@ -18,6 +27,22 @@ export const formatPercent = (share: number): string => percent.format(share);
 
 /** `amount` is a decimal number as the API has it. */
 export const formatUsd = (amount: string): string => usd.format(Number(amount));
+
+/** In whole cents; less than ten of them more exactly. */
+export const formatCost = (amount: string): string =>
+  Math.abs(Number(amount)) >= 0.1 || Number(amount) === 0 ? cents.format(Number(amount)) : formatUsd(amount);
+
+/** "12K", for the axes of plots. */
+export const formatCompact = (value: number): string => compact.format(value);
+
+/** In three digits, for the axes of plots. */
+export const formatCompactUsd = (value: number): string => compactUsd.format(value);
+
+/** `date` is a day of the UTC calendar such as "2026-01-31". */
+export const formatUtcDay = (date: string): string => calendarDay.format(new Date(date));
+
+/** As `formatUtcDay`, without the year. */
+export const formatShortUtcDay = (date: string): string => shortDay.format(new Date(date));
 
 export const formatDay = (iso: string): string => day.format(new Date(iso));
 
@@ -59,6 +84,12 @@ export function daysAgo(iso: string): number {
 export function formatDuration(milliseconds: number): string {
   if (milliseconds < 1000) return `${integer.format(milliseconds)} ms`;
   return `${decimal.format(milliseconds / 1000)} s`;
+}
+
+/** "40 seconds", "12 minutes", "5 hours"; English, as the words around it. */
+export function formatWait(seconds: number): string {
+  if (seconds < 120) return count(seconds, "second");
+  return seconds < 2 * 3600 ? count(Math.ceil(seconds / 60), "minute") : count(Math.ceil(seconds / 3600), "hour");
 }
 
 /** "1 page", "12 pages"; English, as the words around it. */

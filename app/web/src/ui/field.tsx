@@ -1,4 +1,4 @@
-import type { ComponentChildren, InputHTMLAttributes } from "preact";
+import type { ComponentChildren, InputHTMLAttributes, SelectHTMLAttributes, TextareaHTMLAttributes } from "preact";
 import { useId, useState } from "preact/hooks";
 import { Icon } from "./icon";
 import "./field.css";
@@ -21,6 +21,34 @@ export function Field({ label, hint, error, children, ...others }: InputProps & 
         <input {...others} id={id} aria-describedby={`${id}-note`} aria-invalid={error ? true : undefined} />
         {children}
       </div>
+      <p id={`${id}-note`} class={error ? "field-note error" : "field-note"}>
+        {error ?? hint}
+      </p>
+    </div>
+  );
+}
+
+/** One of several choices; children are its options. */
+export function SelectField({ label, hint, error, ...others }: SelectHTMLAttributes<HTMLSelectElement> & Labels) {
+  const id = useId();
+  return (
+    <div class="field">
+      <label for={id}>{label}</label>
+      <select {...others} id={id} aria-describedby={`${id}-note`} />
+      <p id={`${id}-note`} class={error ? "field-note error" : "field-note"}>
+        {error ?? hint}
+      </p>
+    </div>
+  );
+}
+
+/** Several lines of text. */
+export function TextAreaField({ label, hint, error, ...others }: TextareaHTMLAttributes<HTMLTextAreaElement> & Labels) {
+  const id = useId();
+  return (
+    <div class="field">
+      <label for={id}>{label}</label>
+      <textarea {...others} id={id} aria-describedby={`${id}-note`} aria-invalid={error ? true : undefined} />
       <p id={`${id}-note`} class={error ? "field-note error" : "field-note"}>
         {error ?? hint}
       </p>

@@ -5,10 +5,14 @@ import { Icon, type IconName } from "./icon";
 import "./menu.css";
 
 export interface MenuItem {
+  /** Where several may have the same label. */
+  key?: string;
   label: string;
   icon?: IconName;
   isDanger?: boolean;
   isDisabled?: boolean;
+  /** One of several choices, of which one is on. */
+  isOn?: boolean;
   onSelect: () => void;
 }
 
@@ -20,10 +24,11 @@ interface MenuProps {
   /** What opens it instead, and names it. */
   opener?: ComponentChildren;
   opensUp?: boolean;
+  onOpen?: () => void;
 }
 
 /** A button with a menu: arrows move, Escape closes, letters are left to the page. */
-export function Menu({ label, items, icon = "more", opener, opensUp = false }: MenuProps) {
+export function Menu({ label, items, icon = "more", opener, opensUp = false, onOpen }: MenuProps) {
   const [isOpen, setOpen] = useState(false);
   const root = useRef<HTMLDivElement>(null);
   const id = useId();
@@ -36,8 +41,13 @@ export function Menu({ label, items, icon = "more", opener, opensUp = false }: M
     return () => document.removeEventListener("pointerdown", close);
   }, [isOpen]);
 
+  function toggle() {
+    if (!isOpen) onOpen?.();
+    setOpen(!isOpen);
+  }
+
   function entries(): HTMLButtonElement[] {
-    return [...(root.current?.querySelectorAll<HTMLButtonElement>('[role="menuitem"]:not(:disabled)') ?? [])];
+    return [...(root.current?.querySelectorAll<HTMLButtonElement>('[role^="menuitem"]:not(:disabled)') ?? [])];
   }
 
   function move(event: TargetedKeyboardEvent<HTMLDivElement>) {
@@ -63,18 +73,19 @@ export function Menu({ label, items, icon = "more", opener, opensUp = false }: M
   return (
     <div class={opensUp ? "menu up" : "menu"} ref={root} onKeyDown={move}>
       {opener ? (
-        <button type="button" class="menu-opener" {...state} onClick={() => setOpen(!isOpen)}>
+        <button type="button" class="menu-opener" {...state} onClick={toggle}>
           {opener}
         </button>
       ) : (
-        <IconButton icon={icon} label={label} {...state} onClick={() => setOpen(!isOpen)} />
+        <IconButton icon={icon} label={label} {...state} onClick={toggle} />
       )}
       <div id={id} role="menu" aria-label={label} hidden={!isOpen}>
         {items.map((item) => (
           <button
-            key={item.label}
+            key={item.key ?? item.label}
             type="button"
-            role="menuitem"
+            role={item.isOn === undefined ? "menuitem" : "menuitemradio"}
+            aria-checked={item.isOn}
             tabIndex={-1}
             class={item.isDanger ? "danger" : undefined}
             disabled={item.isDisabled}
@@ -84,7 +95,10 @@ export function Menu({ label, items, icon = "more", opener, opensUp = false }: M
             }}
           >
             {item.icon && <Icon name={item.icon} size={16} />}
-            {item.label}
+            <span class="clip" dir="auto" title={item.label}>
+              {item.label}
+            </span>
+            {item.isOn && <Icon name="check" size={16} />}
           </button>
         ))}
       </div>

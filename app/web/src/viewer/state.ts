@@ -2,7 +2,7 @@
  * Which document lies open beside the chat, and where. It is a step in the browser's history: Back
  * closes it, and a reload opens it again.
  */
-import { perUser, user } from "../api/session";
+import { perUser, principalId } from "../api/session";
 
 export interface Viewing {
   documentId: string;
@@ -18,11 +18,11 @@ export const viewing = perUser<Viewing | null>(null);
 interface Step {
   viewing: Viewing;
   /** Who opened it: nobody else sees it by going back. */
-  userId: string;
+  principalId: string;
 }
 
 export function openViewer(next: Viewing): void {
-  const step: Step = { viewing: next, userId: user.peek()?.id ?? "" };
+  const step: Step = { viewing: next, principalId: principalId.peek() ?? "" };
   if (viewingHere()) history.replaceState(step, "");
   else history.pushState(step, "");
   viewing.value = next;
@@ -45,5 +45,5 @@ export function followHistory(): () => void {
 
 function viewingHere(): Viewing | null {
   const step = history.state as Step | null;
-  return step?.viewing && step.userId === user.peek()?.id ? step.viewing : null;
+  return step?.viewing && step.principalId === principalId.peek() ? step.viewing : null;
 }
