@@ -103,7 +103,7 @@ async def test_bad_input(operator: Person, person: Person) -> None:
 
 @pytest.mark.parametrize("path", ["users", "organizations"])
 async def test_words_that_no_name_can_hold_are_found_nowhere(operator: Person, path: str) -> None:
-    response = await operator.get(f"/api/v1/admin/{path}?query=%00")
+    response = await operator.get(f"/api/v1/admin/{path}?query={operator.email[:20]}%00")
     assert (response.status_code, response.json()["items"]) == (200, [])
 
 

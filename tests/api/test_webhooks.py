@@ -376,7 +376,13 @@ async def test_in_production_a_name_that_means_this_machine_is_not_called(
 
 
 async def test_what_goes_wrong_on_the_way_has_a_name(receiver: Receiver) -> None:
-    hanging = await asyncio.start_server(lambda _r, _w: asyncio.sleep(5), "127.0.0.1", 0)
+    is_over = asyncio.Event()
+
+    async def say_nothing(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await is_over.wait()
+        writer.close()
+
+    hanging = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
     port = hanging.sockets[0].getsockname()[1]
     sender = WebhookSender(allows_private=True, timeout_s=0.3)
     try:
@@ -385,8 +391,10 @@ async def test_what_goes_wrong_on_the_way_has_a_name(receiver: Receiver) -> None
         tls = await sender.send(f"https://127.0.0.1:{receiver.port}/", b"{}", {})
         assert tls.error in {"tls_failed", "connection_failed"}
     finally:
+        is_over.set()
         await sender.aclose()
         hanging.close()
+        await hanging.wait_closed()
 
 
 async def test_webhooks_of_production_are_https_and_public(settings: Settings) -> None:

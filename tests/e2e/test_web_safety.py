@@ -612,4 +612,4 @@ async def test_strange_addresses_show_the_app(guarded: GuardedPage, name: str) -
     """Names that every object has, and what is no UTF-8."""
     for path in ("settings", "chat", "documents"):
         await guarded.page.goto(f"{guarded.url}/{path}/{name}")
-        await guarded.page.get_by_role("link", name="New chat").wait_for()
+        await guarded.page.get_by_role("link", name="New chat", exact=True).wait_for()

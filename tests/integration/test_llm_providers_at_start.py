@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+import structlog
 from structlog.testing import capture_logs
 
 from app.config import Settings
@@ -122,6 +123,8 @@ async def test_missing_package_is_a_warning_with_its_remedy(
     name: str, package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, SDKS[name], None)  # as if it were not installed
+    # The module's own may be bound to what an app of another test has configured.
+    monkeypatch.setattr("app.llm.registry.log", structlog.get_logger())
     with capture_logs() as logs:
         async with opened(tmp_path, **CONFIGURED[name]) as models:
             with pytest.raises(NotFound):
