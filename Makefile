@@ -12,8 +12,8 @@ LOCAL_EXTRA := import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))
 	["optional-dependencies"]["local"], sep="\n")
 # What tests run beside the product, as command:package of Debian.
 TEST_TOOLS := tesseract:tesseract-ocr nginx:nginx-light chromium:chromium curl:curl
-# Each has servers of its own; the tests of a file stay together.
-TEST_PROCESSES ?= 2
+# They wait more than they compute.
+SLOW_TESTS := tests/integration tests/e2e
 APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get install --quiet=2 --no-install-recommends
 
 # Node comes with the tools: `make run` needs none, because the bundle is committed.
@@ -38,8 +38,12 @@ run: $(RUNTIME_STAMP) ## install what is missing, then start everything (PORT=80
 
 install: $(RUNTIME_STAMP) ## install the locked packages into .venv
 
-test: $(DEV_STAMP) tools ## run the tests, in two processes (TEST_PROCESSES=2)
-	@exec $(BIN)/python -m pytest --numprocesses=$(TEST_PROCESSES) --dist=loadfile
+test: $(DEV_STAMP) tools ## run the tests, in two processes with servers of their own
+	@$(BIN)/python -m pytest $(SLOW_TESTS) > $(VENV)/slow-tests.log 2>&1 & slow=$$!; \
+	trap 'kill $$slow' INT TERM; \
+	$(BIN)/python -m pytest --ignore=tests/integration --ignore=tests/e2e; quick=$$?; \
+	echo "And meanwhile $(SLOW_TESTS):"; \
+	wait $$slow; slow=$$?; cat $(VENV)/slow-tests.log; exit $$((quick | slow))
 
 # Only the tests install them: `make run` needs no root, and without Tesseract reads no scans.
 tools: ## install what tests run beside the product (Tesseract, nginx, Chromium, curl), where possible

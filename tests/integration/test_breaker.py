@@ -214,6 +214,12 @@ async def test_a_wiped_redis_means_closed(fleet: Fleet, redis: Redis, model: str
     assert await breaker.admit() is None
 
 
+@pytest.fixture(autouse=True)
+def fresh_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The module's own may be bound to what an app of another test has configured."""
+    monkeypatch.setattr("app.llm.breaker.log", structlog.get_logger())
+
+
 async def test_a_redis_that_is_down_means_closed_and_is_logged_once(model: str) -> None:
     before = count_event("unguarded")
     async with open_redis("redis://127.0.0.1:9/0") as nowhere:
