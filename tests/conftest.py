@@ -1,5 +1,6 @@
 """Real servers for every test: one embedded Postgres and Redis a session, in temporary folders."""
 
+import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +23,9 @@ from tests.people import Person, register
 
 # Nothing here has to survive a power cut.
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
+
+# A shell lets what it starts in the background ignore SIGINT, and so would the servers of tests.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.provider_server import ProviderServer, Reply
+from tests.provider_server import Failure, ProviderServer, Reply
 
 _CHAT_PATH = "/v1/chat/completions"
 _QUESTION = "Question: "
@@ -19,7 +19,7 @@ _CITED = re.compile(r"\[\[(.+?)\]\]", re.DOTALL)
 class Librarian(ProviderServer):
     """Answers by question, word by word. `[[words]]` cites the first source that has these words.
 
-    What it was not told it does not know, and says so in `default`.
+    What it was not told it does not know, and says so in `default`. Told to fail, it fails.
     """
 
     default: Reply = field(default_factory=lambda: Reply(text="I was not told."))
@@ -41,7 +41,7 @@ class Librarian(ProviderServer):
 
     async def _begin(self, request: web.Request) -> tuple[dict[str, Any], Reply]:
         body, reply = await super()._begin(request)
-        if request.path != _CHAT_PATH:
+        if request.path != _CHAT_PATH or reply.failure is not Failure.NONE:
             return body, reply
         prompt = str(body["messages"][-1]["content"])
         answer = self.answers.get(prompt.rpartition(_QUESTION)[2].strip())
