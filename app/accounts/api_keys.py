@@ -51,6 +51,10 @@ class Grant:
             return "expires_at"
         return next((name for name in LIMITS if self._is_above(other, name)), None)
 
+    def find_limit(self) -> str | None:
+        """Name a limit of its own, None for one without."""
+        return next((name for name in LIMITS if getattr(self, name) is not None), None)
+
     def _is_above(self, other: "Grant", limit: str) -> bool:
         own: int | None = getattr(self, limit)
         bound: int | None = getattr(other, limit)
@@ -73,7 +77,8 @@ async def create_key(
 ) -> tuple[ApiKey, str]:
     """Add a key of the caller's. Returns it and its secret, which is shown only here.
 
-    Raises PermissionDenied for more than the caller may, and Conflict (`too_many_api_keys`) beyond
+    Raises PermissionDenied for more than the caller may, or by a key with limits of its own, whose
+    keys would each have the whole of them; Conflict (`too_many_api_keys`) beyond
     100 of theirs, or `most_in_organization`, that are neither expired nor revoked; NotAuthenticated
     for who has been removed from the organization just now.
     """
@@ -82,7 +87,7 @@ async def create_key(
         raise PermissionDenied(
             f"The role {principal.role.value} can't make keys of the scope admin.", param="scope"
         )
-    _check_within(grant, await _find_own_grant(session, principal))
+    _check_may_give(grant, await _find_own_grant(session, principal))
     await _check_room(session, principal, most_in_organization)
     secret = new_secret(environment)
     key = ApiKey(
@@ -178,8 +183,8 @@ async def rotate_key(
     """Give a key of the caller's a new secret; the one before works for `overlap_s` more.
 
     Returns the key and the secret. One from before the last ends at once. Raises NotFound, Conflict
-    for a key that is expired or revoked, and PermissionDenied for one that may do more than the
-    key of this request.
+    for a key that is expired or revoked, and PermissionDenied for another one than the key of this
+    request that may do more, or when that has limits of its own.
     """
     key = await _get(session, principal, _is_seen(principal, key_id), is_locked=True)
     if key.user_id != principal.user_id:
@@ -188,7 +193,7 @@ async def rotate_key(
     if key.expires_at is not None and key.expires_at <= datetime.now(UTC):
         raise Conflict("This key has expired: make another.", code="api_key_expired")
     if key.id != principal.key_id:
-        _check_within(_grant_of(key), await _find_own_grant(session, principal))
+        _check_may_give(_grant_of(key), await _find_own_grant(session, principal))
     secret = new_secret(KeyEnvironment(key.environment))
     overlaps = overlap_s > 0
     key.previous_hash = key.secret_hash if overlaps else None
@@ -242,6 +247,18 @@ async def _find_own_grant(session: AsyncSession, principal: Principal) -> Grant 
     if principal.key_id is None:
         return None
     return _grant_of(await _get(session, principal, ApiKey.id == principal.key_id))
+
+
+def _check_may_give(grant: Grant, own: Grant | None) -> None:
+    """Raise PermissionDenied where a key would hand out more than it has, in one key or in many."""
+    limit = None if own is None else own.find_limit()
+    if limit is not None:
+        raise PermissionDenied(
+            "A key with limits of its own gives no other: each would have the whole of them.",
+            code="insufficient_scope",
+            param=limit,
+        )
+    _check_within(grant, own)
 
 
 def _check_within(grant: Grant, own: Grant | None) -> None:
