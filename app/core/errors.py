@@ -18,7 +18,7 @@ AppError 500
 ├── ChecksumMismatch 460
 ├── Unavailable 503 (Retry-After)
 ├── StorageFull 507
-└── ProviderError 502, 503 or 504 by kind
+└── ProviderError 400, 404, 502, 503 or 504 by kind
 """
 
 from collections.abc import Mapping
@@ -164,6 +164,10 @@ class ProviderErrorKind(StrEnum):
 
 
 _STATUS_BY_KIND = {
+    # What was asked of the model, not the model: clients try a 5xx again.
+    ProviderErrorKind.CONTEXT_LENGTH: 400,
+    ProviderErrorKind.BAD_REQUEST: 400,
+    ProviderErrorKind.MODEL_NOT_FOUND: 404,
     ProviderErrorKind.TIMEOUT: 504,
     ProviderErrorKind.RATE_LIMITED: 503,
     ProviderErrorKind.OVERLOADED: 503,
@@ -184,11 +188,9 @@ _RETRYABLE = frozenset(
 class ProviderError(AppError):
     """A model provider failed. The message never carries the provider's own text.
 
-    `status` is 504 for a timeout, 503 (with Retry-After) where trying again later makes sense,
-    else 502; `code` is `provider_<kind>`.
+    `status` is 400 or 404 for what the vendor refuses, 504 for a timeout, 503 (with Retry-After)
+    where trying again later makes sense, else 502; `code` is `provider_<kind>`.
     """
-
-    type = "server_error"
 
     def __init__(
         self,
@@ -201,7 +203,8 @@ class ProviderError(AppError):
         super().__init__(message, code=f"provider_{kind}", retry_after_s=retry_after_s)
         self.kind = kind
         self.provider = provider
-        self.status = _STATUS_BY_KIND.get(kind, 502)  # type: ignore[misc]  # one class, three statuses
+        self.status = _STATUS_BY_KIND.get(kind, 502)  # type: ignore[misc]  # one class, many statuses
+        self.type = "invalid_request_error" if self.status < 500 else "server_error"  # type: ignore[misc]
 
     @property
     def is_retryable(self) -> bool:

@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from reportlab.pdfgen.canvas import Canvas
 from sqlalchemy import text
 
+from app.chat.pipeline import Answerer
 from app.config import Settings
 from app.core.sse import StreamTiming
 from app.dependencies import get_stream_timing
@@ -23,6 +24,7 @@ from app.llm.routing import Deployments, ModelRouter
 from app.resources import Resources
 from tests.conftest import ingest_all, serve
 from tests.frames import answer_of, check_stream, parse_frames
+from tests.openai_api import with_openai
 from tests.people import Person, register
 from tests.provider_server import Failure, ProviderServer, Reply
 
@@ -46,23 +48,11 @@ def make_pdf() -> bytes:
 
 
 @pytest.fixture(scope="module")
-async def provider() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 async def remote(
     settings: Settings, provider: ProviderServer
 ) -> AsyncIterator[tuple[FastAPI, httpx2.AsyncClient]]:
     """The same installation with an OpenAI and an Ollama, which are both the stand-in."""
-    configured = settings.model_copy(
-        update={
-            "openai_api_key": type(settings.openai_api_key)("sk-test-0123456789"),
-            "openai_base_url": provider.openai_url,
-            "ollama_base_url": provider.url,
-        }
-    )
+    configured = with_openai(settings, provider, ollama_base_url=provider.url)
     async with serve(configured) as pair:
         await pair[1].get("/health/ready")  # has looked for models when it returns
         yield pair
@@ -282,13 +272,11 @@ async def test_the_model_is_chosen_per_request(
 async def test_default_model_decides_without_a_model_in_the_request(
     visitor: Person, settings: Settings, provider: ProviderServer, default: str, version: str
 ) -> None:
-    configured = settings.model_copy(
-        update={
-            "openai_api_key": type(settings.openai_api_key)("sk-test-0123456789"),
-            "openai_base_url": provider.openai_url,
-            "ollama_base_url": provider.url,
-            "default_model": default,
-        }
+    configured = with_openai(
+        settings,
+        provider,
+        ollama_base_url=provider.url,
+        default_model=default,
     )
     async with serve(configured) as (_, client):
         body = (await chat(replace(visitor, client=client))).json()
@@ -404,8 +392,8 @@ async def test_no_text_of_a_model_breaks_a_frame(visitor: Person, provider: Prov
             "provider_rate_limited",
         ),
         (Reply(failure=Failure.STATUS, status=500), 503, "provider_overloaded"),
-        (Reply(failure=Failure.STATUS, status=404), 502, "provider_model_not_found"),
-        (Reply(failure=Failure.STATUS, status=400), 502, "provider_bad_request"),
+        (Reply(failure=Failure.STATUS, status=404), 404, "provider_model_not_found"),
+        (Reply(failure=Failure.STATUS, status=400), 400, "provider_bad_request"),
         (Reply(failure=Failure.STATUS, status=504), 504, "provider_timeout"),
         (Reply(failure=Failure.HTML), 502, "provider_protocol"),
         (Reply(failure=Failure.RESET_EARLY), 503, "provider_unreachable"),
@@ -472,17 +460,13 @@ async def test_a_model_that_says_nothing_is_504_in_time_and_a_frame_later(
         timeouts=Timeouts(first_content_s=0.4, idle_s=0.4),
     )
     models = Models(resources.settings, {"openai": slow}, resources.models.embedding)
-    router = resources.model_router
-    app.state.resources = replace(
-        resources,
-        models=models,
-        model_router=ModelRouter(
-            models,
-            router.aliases,
-            Deployments(resources.settings, None),
-            total_s=router.total_s,
-        ),
+    known = resources.model_router
+    router = ModelRouter(
+        models, known.aliases, Deployments(resources.settings, None), total_s=known.total_s
     )
+    ledger = resources.ledger
+    answerer = Answerer(resources.retriever, router, resources.policies, ledger.meter, ledger.check)
+    app.state.resources = replace(resources, answerer=answerer)
     try:
         for failure in (Failure.HANG, Failure.HANG_CONTENT):
             provider.script(*[Reply(failure=failure)] * 2)

@@ -132,7 +132,7 @@ async def test_bad_requests_are_told_what_is_wrong(
         ("POST", "", {"model": "elsewhere/m"}, 422, "unknown_model"),
         ("POST", "", {"model": "openai/"}, 422, "unknown_model"),
         ("POST", "", {"model": "local/of-my-own"}, 502, "provider_auth"),
-        ("POST", "", {"model": deployment.new}, 502, "provider_model_not_found"),
+        ("POST", "", {"model": deployment.new}, 404, "provider_model_not_found"),
         ("POST", "", {"model": deployment.old}, 409, "already_live"),
         ("POST", "", {"model": deployment.new, "x": 1}, 422, "validation_error"),
         ("GET", "/999", None, 404, "not_found"),
