@@ -115,8 +115,10 @@ async def authenticate(
 ) -> Principal:
     """Return who calls. Raises NotAuthenticated, or InvalidRequest for two credentials at once."""
     _refuse_several(_credentials_of(request))
-    principal = await resources.principals.resolve(_credential_of(request))
+    confirm = partial(resources.principals.resolve, _credential_of(request))
+    principal = await confirm()
     request.state.principal = principal  # for the audit log
+    request.state.confirm = confirm  # for what takes its time
     return principal
 
 
@@ -361,14 +363,7 @@ async def get_retriever(resources: ResourcesDep) -> Retriever:
 
 
 async def get_answerer(resources: ResourcesDep) -> Answerer:
-    ledger = resources.ledger
-    return Answerer(
-        resources.retriever,
-        resources.model_router,
-        resources.policies,
-        ledger.meter,
-        ledger.check,
-    )
+    return resources.answerer
 
 
 AnswererDep = Annotated[Answerer, Depends(get_answerer)]

@@ -69,6 +69,7 @@ class Resources:
     reranker: Reranker | None
     retriever: Retriever
     policies: Policies
+    answerer: Answerer
     runs: RunEngine
     progress: ProgressFeed
     page_images: PageImages
@@ -126,10 +127,11 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
         runs_redis = open_redis(settings.redis_url, timeout_s=1.0, max_connections=4)
         stack.push_async_callback(runs_redis.aclose)
         policies = Policies(db)
+        answerer = Answerer(retriever, model_router, policies, ledger.meter, ledger.check)
         runs = RunEngine(
             db,
             runs_redis,
-            Answerer(retriever, model_router, policies, ledger.meter, ledger.check),
+            answerer,
             unread_s=settings.run_unread_s,
             drain_s=stream_timing(is_production=settings.is_production).drain_s,
         )
@@ -155,6 +157,7 @@ async def open_resources(settings: Settings) -> AsyncIterator[Resources]:
             reranker=reranker,
             retriever=retriever,
             policies=policies,
+            answerer=answerer,
             runs=runs,
             progress=progress,
             page_images=page_images,

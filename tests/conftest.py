@@ -20,6 +20,7 @@ from app.main import create_app
 from app.migrations import upgrade
 from app.resources import Resources, make_ingester
 from tests.people import Person, register
+from tests.provider_server import ProviderServer, Reply
 
 # Nothing here has to survive a power cut.
 _FAST = {"fsync": "off", "synchronous_commit": "off", "full_page_writes": "off"}
@@ -120,6 +121,19 @@ async def person(client: httpx2.AsyncClient) -> Person:
 async def stranger(client: httpx2.AsyncClient) -> Person:
     """Somebody else, in another organization."""
     return await register(client, f"stranger-{uuid4().hex}@example.com")
+
+
+@pytest.fixture(scope="module")
+def default_reply() -> Reply:
+    """What the vendors of models answer by default; modules have answers of their own."""
+    return Reply()
+
+
+@pytest.fixture(scope="module")
+async def provider(default_reply: Reply) -> AsyncIterator[ProviderServer]:
+    """The vendors of models."""
+    async with ProviderServer(default=default_reply) as server:
+        yield server
 
 
 @pytest.fixture

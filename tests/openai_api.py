@@ -1,9 +1,11 @@
-"""The API with a stand-in for OpenAI behind it, and somebody who does the worker's work."""
+"""The API with a stand-in for OpenAI behind it: its settings, and as a process with a worker."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+
+from pydantic import SecretStr
 
 from app.config import Settings
 from app.ingestion.pipeline import ingest_next
@@ -11,7 +13,14 @@ from app.resources import make_ingester, open_resources
 from tests.api_process import ApiProcess, running_api
 from tests.provider_server import ProviderServer
 
+API_KEY = "sk-test-0123456789"
 _PAUSE_S = 0.05
+
+
+def with_openai(settings: Settings, provider: ProviderServer, **changes: object) -> Settings:
+    """Return settings by which the stand-in is OpenAI; `changes` are further settings."""
+    openai = {"openai_api_key": SecretStr(API_KEY), "openai_base_url": provider.openai_url}
+    return settings.model_copy(update=openai | changes)
 
 
 @asynccontextmanager
@@ -20,7 +29,7 @@ async def running_openai_api(
 ) -> AsyncIterator[ApiProcess]:
     """A process of its own, on sockets. What is uploaded to it gets ready by itself."""
     configured = {
-        "OPENAI_API_KEY": "sk-test-0123456789",
+        "OPENAI_API_KEY": API_KEY,
         "OPENAI_BASE_URL": provider.openai_url,
         "QUERY_REWRITING": "false",
     }

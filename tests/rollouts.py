@@ -9,7 +9,6 @@ from uuid import UUID, uuid4
 
 import httpx2
 from fastapi import FastAPI
-from pydantic import SecretStr
 from sqlalchemy import CursorResult, text
 from sqlalchemy.ext.asyncio import create_async_engine
 from sqlalchemy.pool import NullPool
@@ -20,6 +19,7 @@ from app.ingestion.rollout import Rollout, find_rollout
 from app.migrations import upgrade
 from app.resources import Resources, make_ingester
 from tests.conftest import ingest_all, serve
+from tests.openai_api import with_openai
 from tests.people import Person, register
 from tests.provider_server import ProviderServer
 
@@ -121,14 +121,12 @@ async def execute(database_url: str, *statements: str) -> None:
 def settings_for(
     settings: Settings, provider: ProviderServer, *, database_url: str, model: str
 ) -> Settings:
-    return settings.model_copy(
-        update={
-            "database_url": database_url,
-            "embedding_model": model,
-            "openai_api_key": SecretStr("k"),
-            "openai_base_url": provider.openai_url,
-            "default_model": "extractive/extractive",
-        }
+    return with_openai(
+        settings,
+        provider,
+        database_url=database_url,
+        embedding_model=model,
+        default_model="extractive/extractive",
     )
 
 

@@ -1,4 +1,4 @@
-"""Documents whose pages and chunks a test wrote itself, as ingestion would have left them."""
+"""Rows that a test wrote itself: organizations, and what ingestion leaves of a document."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,11 +6,14 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from app.core.analysis import to_tsvector
 from app.core.ids import new_id
 from app.resources import Resources
 
+_USER = text("INSERT INTO users (id, email, password_hash) VALUES (:id, :email, '')")
+_ORGANIZATION = text("INSERT INTO organizations (id, name) VALUES (:id, 'o')")
 _ENSURE_SPACE = text("SELECT ensure_embedding_space('tests', 'tests', 3)")
 _PAGE = text("""
     INSERT INTO pages (org_id, document_id, generation, number, text, width, height, source,
@@ -52,6 +55,14 @@ class ChunkRow:
 
     text: str
     spans: Sequence[int]
+
+
+async def store_organization(
+    connection: AsyncSession | AsyncConnection, org_id: UUID, user_id: UUID
+) -> None:
+    """Write a user and an organization, of which they are no member."""
+    await connection.execute(_USER, {"id": user_id, "email": f"{user_id}@example.com"})
+    await connection.execute(_ORGANIZATION, {"id": org_id})
 
 
 async def store_generation(

@@ -138,6 +138,7 @@ class PrincipalResolver:
         self._asked: dict[Credential, asyncio.Future[_Standing]] = {}
         self._waiting: list[Credential] = []  # of those the ones that no statement has yet
         self._asking: asyncio.Task[None] | None = None
+        self._changes = 0
 
     async def resolve(self, credential: str) -> Principal:
         """Take an access token or an API key.
@@ -171,6 +172,7 @@ class PrincipalResolver:
 
         Call it after the change is committed.
         """
+        self._changes += 1
         stale = [
             credential
             for credential, standing in self._cache.items()
@@ -260,9 +262,11 @@ class PrincipalResolver:
         """Return the standing of the good ones, and keep it in mind."""
         columns = map(list, zip(*map(_to_row, credentials), strict=True))
         names = dict(zip(("user_ids", "org_ids", "ids", "secret_hashes"), columns, strict=True))
-        async with self._db.system_transaction() as session:
-            now = time.monotonic()
-            rows = (await session.execute(_STANDINGS, names)).all()
+        changes = None
+        while changes != self._changes:  # what was read before a change holds no more
+            changes, now = self._changes, time.monotonic()
+            async with self._db.system_transaction() as session:
+                rows = (await session.execute(_STANDINGS, names)).all()
         found: dict[Credential, _Standing] = {}
         for row in rows:
             standing = _Standing(_to_principal(row), row.token_epoch, now)

@@ -18,6 +18,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts.principal import Principal
+from app.core.db import sqlstate_of
 from app.core.errors import Conflict, InvalidRequest, UnprocessableRequest
 from app.models.uploads import IdempotencyKey
 
@@ -119,7 +120,7 @@ async def _take(session: AsyncSession, principal: Principal, key: str, request_h
     try:
         return await session.scalar(statement) is not None
     except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+        if sqlstate_of(error) != _LOCK_NOT_AVAILABLE:
             raise
         raise Conflict(
             "A request with this Idempotency-Key is still being answered.",

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -19,6 +19,7 @@ from app.accounts.organizations import (
 from app.accounts.permissions import ROLE_PERMISSIONS, Permission
 from app.accounts.principal import Principal
 from app.accounts.users import normalize_email
+from app.core.db import delete_batch
 from app.core.errors import Conflict, NotFound, PermissionDenied, RateLimited
 from app.core.ids import new_id
 from app.core.pagination import Cursor, Page
@@ -31,7 +32,6 @@ MAX_A_DAY = 200
 _DAY_S = 86_400
 # Ended ones are there for who asks what became of them.
 _KEPT_EXPIRED = timedelta(days=30)
-_MAX_DELETED = 10_000
 _IS_OPEN: tuple[ColumnElement[bool], ...] = (
     Invitation.accepted_at.is_(None),
     Invitation.revoked_at.is_(None),
@@ -126,10 +126,8 @@ async def list_invitations(
     if cursor is not None:
         query = query.where(Invitation.id < cursor.id)
     rows = (await session.execute(query.limit(limit + 1))).all()
-    items = [show(invitation, inviter) for invitation, inviter in rows[:limit]]
-    has_more = len(rows) > limit
-    next_cursor = Cursor(items[-1].created_at, items[-1].id).encode() if has_more else None
-    return Page(items, next_cursor)
+    items = [show(invitation, inviter) for invitation, inviter in rows]
+    return Page.of(items, limit, lambda last: Cursor(last.created_at, last.id).encode())
 
 
 def show(invitation: Invitation, inviter: str | None) -> OpenInvitation:
@@ -238,16 +236,9 @@ async def accept(
 
 async def delete_expired(session: AsyncSession) -> int:
     """Delete invitations that expired more than 30 days ago, 10,000 at most. Returns how many."""
-    expired = (
-        select(Invitation.token_hash)
-        .where(Invitation.expires_at < func.now() - _KEPT_EXPIRED)
-        .limit(_MAX_DELETED)
-        .with_for_update(skip_locked=True)
+    return await delete_batch(
+        session, Invitation, Invitation.expires_at < func.now() - _KEPT_EXPIRED
     )
-    deleted = await session.scalars(
-        delete(Invitation).where(Invitation.token_hash.in_(expired)).returning(Invitation.id)
-    )
-    return len(deleted.all())
 
 
 def compose_mail(new: NewInvitation, *, link: str) -> Mail:

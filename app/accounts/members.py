@@ -56,11 +56,9 @@ async def list_members(
     rows = (await session.execute(query.limit(limit + 1))).all()
     items = [
         Member(user_id, email, name, MemberRole(role), joined_at, last_seen_at)
-        for user_id, email, name, role, joined_at, last_seen_at in rows[:limit]
+        for user_id, email, name, role, joined_at, last_seen_at in rows
     ]
-    has_more = len(rows) > limit
-    next_cursor = Cursor(items[-1].joined_at, items[-1].user_id).encode() if has_more else None
-    return Page(items, next_cursor)
+    return Page.of(items, limit, lambda last: Cursor(last.joined_at, last.user_id).encode())
 
 
 async def change_role(

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, ScalarResult, delete, func, or_, select, update
+from sqlalchemy import ColumnElement, ScalarResult, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core.db import delete_batch
 from app.core.errors import NotFound
 from app.core.ids import new_id
 from app.core.security import hash_opaque_token, new_opaque_token
@@ -17,7 +18,6 @@ from app.models.accounts import Membership, RefreshToken, User
 MAX_LISTED = 100
 # An access token of an ended sign-in counts as long as nothing says that this ended: up to a day.
 _KEPT_EXPIRED = timedelta(days=1)
-_MAX_DELETED = 10_000
 # How many tokens back one within its grace may be: each costs a query.
 _MAX_LATE = 16
 _SUCCESSOR_LABEL = b"footnote refresh token 1\0"
@@ -229,16 +229,9 @@ async def delete_expired(session: AsyncSession) -> int:
 
     Any number of processes may be at it.
     """
-    expired = (
-        select(RefreshToken.id)
-        .where(RefreshToken.expires_at < func.now() - _KEPT_EXPIRED)
-        .limit(_MAX_DELETED)
-        .with_for_update(skip_locked=True)
+    return await delete_batch(
+        session, RefreshToken, RefreshToken.expires_at < func.now() - _KEPT_EXPIRED
     )
-    deleted = await session.scalars(
-        delete(RefreshToken).where(RefreshToken.id.in_(expired)).returning(RefreshToken.id)
-    )
-    return len(deleted.all())
 
 
 async def _lock_owner(session: AsyncSession, token_hash: bytes) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from uuid import UUID
 
 import asyncpg
@@ -12,6 +13,7 @@ from app.chat.events import UnreadyDocument
 from app.chat.injection import find_injections
 from app.core.db import Database, TenantScope
 from app.core.errors import Conflict, InvalidRequest, NotFound
+from app.core.timed_cache import TimedCache
 from app.llm.base import Message
 from app.models.documents import DocumentStatus
 from app.retrieval.filters import Filter, compile_documents
@@ -54,28 +56,20 @@ class Policies:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._cache: dict[UUID, tuple[float, Policy]] = {}
-        self._changes = 0
+        self._known = TimedCache[UUID, Policy](_POLICY_TTL_S, max_entries=_MAX_KNOWN)
 
     async def get(self, scope: TenantScope) -> Policy:
         """Raises what the database raises."""
-        known = self._cache.get(scope.org_id)
-        if known is not None and known[0] > time.monotonic():
-            return known[1]
-        changes = self._changes
-        async with self._db.reading(scope) as driver:
-            row = await driver.fetchrow(_POLICY, scope.org_id)
-        policy = Policy(row["system_prompt"], row["rejects_injections"]) if row else Policy()
-        if len(self._cache) >= _MAX_KNOWN:
-            self._cache.clear()
-        if changes == self._changes:  # or it was read before the change
-            self._cache[scope.org_id] = (time.monotonic() + _POLICY_TTL_S, policy)
-        return policy
+        return await self._known.get(scope.org_id, partial(self._load, scope))
 
     def forget(self, org_id: UUID) -> None:
         """Ask anew: it was changed in this process. Call it after the change is committed."""
-        self._changes += 1
-        self._cache.pop(org_id, None)
+        self._known.forget(org_id)
+
+    async def _load(self, scope: TenantScope) -> Policy:
+        async with self._db.reading(scope) as driver:
+            row = await driver.fetchrow(_POLICY, scope.org_id)
+        return Policy(row["system_prompt"], row["rejects_injections"]) if row else Policy()
 
 
 def check_messages(policy: Policy, messages: Sequence[Message]) -> None:

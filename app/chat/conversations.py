@@ -35,10 +35,7 @@ async def list_conversations(
             tuple_(Conversation.updated_at, Conversation.id) < (cursor.created_at, cursor.id)
         )
     rows = (await session.scalars(query.limit(limit + 1))).all()
-    items = rows[:limit]
-    has_more = len(rows) > limit
-    next_cursor = Cursor(items[-1].updated_at, items[-1].id).encode() if has_more else None
-    return Page(items, next_cursor)
+    return Page.of(rows, limit, lambda last: Cursor(last.updated_at, last.id).encode())
 
 
 async def get_conversation(

@@ -8,19 +8,31 @@ sweep). Neither owns a table. Jobs queued in a transaction are sent after it com
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 from uuid import UUID
 
 import asyncpg
 from pgvector.asyncpg import register_vector
-from sqlalchemy import Connection, PoolProxiedConnection, event, exc, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    PoolProxiedConnection,
+    delete,
+    event,
+    exc,
+    inspect,
+    select,
+    text,
+    tuple_,
+)
 from sqlalchemy.ext.asyncio import (
     AsyncEngine,
     AsyncSession,
     async_sessionmaker,
     create_async_engine,
 )
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import UserDefinedType
 
 from app.core.jobs import JobSender, take_jobs
@@ -33,6 +45,8 @@ SYSTEM_ROLE = "footnote_system"
 _BEGIN = "BEGIN"
 _BEGIN_READING = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;"
 _NOTHING = text("SELECT")
+_TAKE_TURN = text("SELECT pg_advisory_xact_lock(hashtextextended(:topic, 0))")
+_MAX_DELETED = 10_000
 _SCOPE = "scope"
 _NOBODY = ""
 _ROLE_FACTS = text(
@@ -50,6 +64,13 @@ class TenantScope(Protocol):
 
     @property
     def org_id(self) -> UUID: ...
+
+
+@dataclass(frozen=True, slots=True)
+class OrganizationScope:
+    """An organization itself, for what is done on behalf of no user."""
+
+    org_id: UUID
 
 
 def user_of(scope: TenantScope) -> UUID | None:
@@ -144,8 +165,13 @@ class Database:
         Each statement is its own transaction, and one that names no organization sees no rows.
         Raises asyncpg's errors.
         """
-        async with self._app.connect() as connection:
-            yield _driver_of(await connection.get_raw_connection())
+        # Without SQLAlchemy's own connection around it: that takes as long as the driver itself.
+        connection = await self._app.raw_connection()
+        try:
+            yield _driver_of(connection)
+        finally:
+            # Waits for nothing: SQLAlchemy knows of no transaction that it would have to end.
+            connection.close()
 
     @asynccontextmanager
     async def system_transaction(self) -> AsyncIterator[AsyncSession]:
@@ -170,6 +196,15 @@ class Database:
         await self._system.dispose()
 
 
+def sqlstate_of(error: BaseException) -> str:
+    """Return the SQLSTATE of what SQLAlchemy or the bare driver raised.
+
+    Without one ("") it is about the connection.
+    """
+    driver_error = error.orig if isinstance(error, exc.DBAPIError) else error
+    return str(getattr(driver_error, "sqlstate", None) or "")
+
+
 async def get_driver(session: AsyncSession) -> asyncpg.Connection:
     """Return the asyncpg connection of a session's transaction, which alone can COPY."""
     connection = await session.connection()
@@ -177,6 +212,21 @@ async def get_driver(session: AsyncSession) -> asyncpg.Connection:
     if not driver.is_in_transaction():  # SQLAlchemy begins it with its own first statement
         await session.execute(_NOTHING)
     return driver
+
+
+async def take_turn(session: AsyncSession, topic: str) -> None:
+    """Wait until no other transaction is in its turn; ours lasts until the commit."""
+    await session.execute(_TAKE_TURN, {"topic": topic})
+
+
+async def delete_batch(
+    session: AsyncSession, table: type[DeclarativeBase], *where: ColumnElement[bool]
+) -> int:
+    """Delete rows, 10,000 at most, and none that another transaction holds. Returns how many."""
+    key = inspect(table).primary_key
+    chosen = select(*key).where(*where).limit(_MAX_DELETED).with_for_update(skip_locked=True)
+    deleted = await session.execute(delete(table).where(tuple_(*key).in_(chosen)).returning(*key))
+    return len(deleted.all())
 
 
 def _naming(scope: TenantScope) -> str:

@@ -67,3 +67,14 @@ class Page(Generic[T]):
 
     items: Sequence[T]
     next_cursor: str | None
+
+    @classmethod
+    def of(cls, rows: Sequence[T], limit: int, cursor_of: Callable[[T], str]) -> "Page[T]":
+        """Return the first `limit` (at least 1) of rows; one more says that there is more."""
+        shown = rows[:limit]
+        return cls(shown, cursor_of(shown[-1]) if len(rows) > limit else None)
+
+    @property
+    def next_id(self) -> UUID | None:
+        """The cursor of rows that are ordered by their ids alone."""
+        return UUID(self.next_cursor) if self.next_cursor else None

@@ -266,8 +266,7 @@ async def list_deletions(
     if cursor is not None:
         query = query.where(Deletion.id < cursor)
     rows = (await session.scalars(query.limit(limit + 1))).all()
-    items = rows[:limit]
-    return Page(items, str(items[-1].id) if len(rows) > limit else None)
+    return Page.of(rows, limit, lambda last: str(last.id))
 
 
 async def purge_next(db: Database, storage: BlobStore) -> bool:

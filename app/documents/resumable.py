@@ -17,7 +17,7 @@ from sqlalchemy import Select, delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts.principal import Principal
-from app.core.db import Database
+from app.core.db import Database, take_turn
 from app.core.errors import (
     Conflict,
     Gone,
@@ -31,7 +31,7 @@ from app.core.errors import (
 from app.core.ids import new_id
 from app.core.sealing import Sealer
 from app.core.storage import BlobStore
-from app.documents.intake import IncomingFile, Intake, read_media_type, take_turn
+from app.documents.intake import IncomingFile, Intake, read_media_type
 from app.documents.options import UploadOptions
 from app.documents.partial_file import Checksum, PartialFile, hash_file
 from app.documents.receiving import (

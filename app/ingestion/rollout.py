@@ -12,6 +12,7 @@ from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core.db import sqlstate_of
 from app.core.errors import Conflict
 from app.core.jobs import JobName, enqueue
 from app.ingestion.indexing import ensure_space
@@ -224,12 +225,12 @@ async def finish(session: AsyncSession, space_id: int) -> None:
 
 def is_busy(error: DBAPIError) -> bool:
     """Say whether a statement gave up because others were in its way: later it may do."""
-    return getattr(error.orig, "sqlstate", None) in _BUSY
+    return sqlstate_of(error) in _BUSY
 
 
 def is_kept_again(error: DBAPIError) -> bool:
     """Say whether a space was not dropped because it is live, or stands beside the live one."""
-    return getattr(error.orig, "sqlstate", None) == _OBJECT_IN_USE
+    return sqlstate_of(error) == _OBJECT_IN_USE
 
 
 async def _swap(

@@ -15,8 +15,9 @@ from app.ingestion.pipeline import Ingester
 from app.models.accounts import MemberRole
 from app.resources import Resources
 from tests.conftest import ingest_all
+from tests.key_holders import set_role
 from tests.pdfs import text_pdf
-from tests.people import PASSWORD, Person
+from tests.people import Person, sign_in
 from tests.stored import ChunkRow, PageRow, change_document, make_ready
 
 
@@ -359,15 +360,8 @@ async def test_a_lost_file_is_404_until_it_is_uploaded_again(
 
 async def test_viewers_read_and_do_not_write(person: Person, resources: Resources) -> None:
     document_id = await upload(person, "read.txt", b"for reading")
-    async with resources.db.system_transaction() as session:
-        await session.execute(
-            text("UPDATE memberships SET role = :role WHERE user_id = :user"),
-            {"role": MemberRole.VIEWER, "user": person.user_id},
-        )
-    signed_in = await person.client.post(
-        "/api/v1/auth/login", data={"username": person.email, "password": PASSWORD}
-    )
-    viewer = Person(person.client, person.email, signed_in.json())
+    await set_role(resources, person, MemberRole.VIEWER)
+    viewer = await sign_in(person.client, person.email)
     assert (await viewer.get(f"/api/v1/documents/{document_id}/content")).status_code == 200
     for path in ("report", "pages/1", "chunks"):
         response = await viewer.get(f"/api/v1/documents/{document_id}/{path}")

@@ -20,6 +20,7 @@ from app.local.redis import Redis
 from app.migrations import upgrade
 from app.resources import Resources
 from tests.conftest import ingest_all, serve
+from tests.openai_api import with_openai
 from tests.people import Person, register
 from tests.provider_server import Failure, ProviderServer, Reply
 
@@ -119,12 +120,7 @@ async def test_metrics_after_real_use(
     await person.upload("zoo.txt", b"The zoo keeps seven zebras and one lion in its park.")
     await ingest_all(ingester)
     async with ProviderServer() as provider:
-        configured = settings.model_copy(
-            update={
-                "openai_api_key": type(settings.openai_api_key)("sk-test-0123456789"),
-                "openai_base_url": provider.openai_url,
-            }
-        )
+        configured = with_openai(settings, provider)
         async with serve(configured) as (_, client):
             await client.get("/health/ready")  # has looked for models when it returns
             before = (await client.get("/metrics")).text

@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -19,12 +16,11 @@ from app.config import Settings
 from app.core.logging import redact_text
 from app.ingestion.pipeline import Ingester
 from tests.conftest import ingest_all
+from tests.integration.test_streams import api_process
 from tests.key_holders import holder_of, make_key
+from tests.openai_api import API_KEY, with_openai
 from tests.people import PASSWORD, Person, register
 from tests.provider_server import Failure, ProviderServer, Reply
-from tests.stack_process import free_port
-
-API_KEY = "sk-logtest-0123456789abcdef"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,47 +75,15 @@ async def written(
 async def _api(
     settings: Settings, provider: ProviderServer, log: Path
 ) -> AsyncIterator[httpx2.AsyncClient]:
-    """`python -m app api` at LOG_LEVEL=DEBUG, and a client of it."""
-    port = free_port()
-    environment = {
-        **os.environ,
-        "DATABASE_URL": settings.database_url,
-        "REDIS_URL": settings.redis_url,
-        "DATA_DIR": str(settings.data_dir),
-        "SECRET_KEY": settings.signing_key,
-        "OPENAI_API_KEY": API_KEY,
-        "OPENAI_BASE_URL": provider.openai_url,
-        "OLLAMA_BASE_URL": provider.url,
-        "LOG_LEVEL": "DEBUG",
-        "DEFAULT_PLAN": settings.default_plan,
-        "PORT": str(port),
-    }
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "app", "api"],
-            env=environment,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-        )
-    try:
-        async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            async with asyncio.timeout(60):
-                while not await _answers(client):
-                    assert process.poll() is None, log.read_text()
-                    await asyncio.sleep(0.1)
+    """`python -m app api` at LOG_LEVEL=DEBUG, and a client of it. Stopped, not killed."""
+    configured = with_openai(settings, provider, ollama_base_url=provider.url)
+    running = api_process(configured, log, SECRET_KEY=settings.signing_key, LOG_LEVEL="DEBUG")
+    async with running as (url, process):
+        async with httpx2.AsyncClient(base_url=url, timeout=30) as client:
+            await client.get("/health/ready")  # has looked for models when it returns
             yield client
         process.terminate()
         await asyncio.to_thread(process.wait, 30)
-    finally:
-        process.kill()
-        process.wait()
-
-
-async def _answers(client: httpx2.AsyncClient) -> bool:
-    try:
-        return (await client.get("/health/ready")).status_code == 200
-    except httpx2.TransportError:
-        return False
 
 
 async def _use(

@@ -11,11 +11,11 @@ from pydantic import SecretStr
 
 from app.config import LOCAL_EMBEDDING_MODEL, Settings
 from tests.conftest import serve
+from tests.openai_api import API_KEY, with_openai
 from tests.people import Person, register
 from tests.provider_server import Failure, ProviderServer, Reply
 
 MODELS = "/api/v1/models"
-KEY = "sk-test-0123456789"
 NOWHERE = "http://user:hunter2@127.0.0.1:9"
 
 
@@ -35,7 +35,7 @@ async def serving(settings: Settings, **changes: object) -> AsyncIterator[Person
 async def read(person: Person) -> dict[str, Any]:
     response = await person.get(MODELS)
     assert response.status_code == 200, response.text
-    for secret in (KEY, "hunter2", "://"):
+    for secret in (API_KEY, "hunter2", "://"):
         assert secret not in response.text
     body: dict[str, Any] = response.json()
     return body
@@ -73,12 +73,8 @@ async def test_models_of_every_provider_the_default_one_first(
         *("gpt-4o-realtime-preview", "tts-1", "omni-moderation-latest", "gpt-3.5-turbo-instruct"),
     )
     provider.openai_fields = {"gpt-5.4": {"context_length": 65_536}}
-    async with serving(
-        settings,
-        openai_api_key=SecretStr(KEY),
-        openai_base_url=provider.openai_url,
-        ollama_base_url=provider.url,
-    ) as person:
+    configured = with_openai(settings, provider, ollama_base_url=provider.url)
+    async with serving(configured) as person:
         body = await read(person)
         calls = len(provider.calls)
         assert await read(person) == body
@@ -104,7 +100,7 @@ async def test_models_of_every_provider_the_default_one_first(
 async def test_a_provider_that_is_down_is_no_error(settings: Settings) -> None:
     async with serving(
         settings,
-        openai_api_key=SecretStr(KEY),
+        openai_api_key=SecretStr(API_KEY),
         openai_base_url=f"{NOWHERE}/v1",
         ollama_base_url=NOWHERE,
     ) as person:
@@ -124,9 +120,7 @@ async def test_a_key_that_is_refused_is_to_be_replaced(
     settings: Settings, provider: ProviderServer
 ) -> None:
     provider.looks = Reply(failure=Failure.STATUS, status=401)
-    async with serving(
-        settings, openai_api_key=SecretStr(KEY), openai_base_url=provider.openai_url
-    ) as person:
+    async with serving(with_openai(settings, provider)) as person:
         state, hint = providers_of(await read(person))["openai"]
     assert (state, hint) == (
         "unconfigured",

@@ -4,11 +4,11 @@ from typing import Any
 
 import httpx2
 import pytest
-from sqlalchemy import text
 
 from app.models.accounts import MemberRole
 from app.resources import Resources
-from tests.people import PASSWORD, Person
+from tests.key_holders import set_role
+from tests.people import Person, sign_in
 
 URL = "/api/v1/organization"
 
@@ -18,15 +18,8 @@ async def patch(person: Person, body: object) -> httpx2.Response:
 
 
 async def sign_in_as(person: Person, role: MemberRole, resources: Resources) -> Person:
-    async with resources.db.system_transaction() as session:
-        await session.execute(
-            text("UPDATE memberships SET role = :role WHERE user_id = :user"),
-            {"role": role, "user": person.user_id},
-        )
-    signed_in = await person.client.post(
-        "/api/v1/auth/login", data={"username": person.email, "password": PASSWORD}
-    )
-    return Person(person.client, person.email, signed_in.json())
+    await set_role(resources, person, role)
+    return await sign_in(person.client, person.email)
 
 
 async def test_it_begins_without_settings(person: Person) -> None:

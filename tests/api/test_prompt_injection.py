@@ -13,24 +13,17 @@ from app.ingestion.pipeline import Ingester
 from tests.conftest import ingest_all, serve
 from tests.data.injections import CANARY, EVIL, INJECTED, Injected
 from tests.frames import answer_of, check_stream, parse_frames
+from tests.openai_api import with_openai
 from tests.people import Person, register
 from tests.provider_server import ProviderServer, Reply
 from tests.unit.chat.markdown_oracle import find_active
 
 
 @pytest.fixture(scope="module")
-async def provider() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 async def remote(
     settings: Settings, provider: ProviderServer
 ) -> AsyncIterator[tuple[FastAPI, httpx2.AsyncClient]]:
-    key = type(settings.openai_api_key)("sk-test-0123456789")
-    changes = {"openai_api_key": key, "openai_base_url": provider.openai_url}
-    async with serve(settings.model_copy(update=changes)) as pair:
+    async with serve(with_openai(settings, provider)) as pair:
         yield pair
 
 

@@ -16,6 +16,7 @@ from app.dependencies import get_stream_timing
 from app.ingestion.pipeline import Ingester
 from tests.conftest import ingest_all, serve
 from tests.frames import answer_of, check_stream, parse_frames
+from tests.openai_api import with_openai
 from tests.people import Person, register
 from tests.provider_server import Failure, ProviderServer, Reply
 from tests.run_streams import begin, lines_of, read, state_of
@@ -42,13 +43,11 @@ class Installation:
 async def installation(settings: Settings) -> AsyncIterator[Installation]:
     """With an OpenAI and an Ollama, which are both the stand-in."""
     async with ProviderServer() as provider:
-        configured = settings.model_copy(
-            update={
-                "openai_api_key": type(settings.openai_api_key)("sk-test-0123456789"),
-                "openai_base_url": provider.openai_url,
-                "ollama_base_url": provider.url,
-                "model_first_content_timeout_s": 0.5,
-            }
+        configured = with_openai(
+            settings,
+            provider,
+            ollama_base_url=provider.url,
+            model_first_content_timeout_s=0.5,
         )
         async with serve(configured) as (app, client):
             await client.get("/health/ready")  # has looked for models when it returns
@@ -334,12 +333,7 @@ async def test_a_question_goes_to_the_target_whose_window_it_fits(
             "small": {"context_length": 600},
             "large": {"context_length": 60_000},
         }
-        configured = settings.model_copy(
-            update={
-                "openai_api_key": type(settings.openai_api_key)("sk-test-0123456789"),
-                "openai_base_url": provider.openai_url,
-            }
-        )
+        configured = with_openai(settings, provider)
         targets = [{"model": "openai/small"}, {"model": "openai/large"}]
         await put_alias(operator, "both", targets=targets)
         await put_alias(operator, "tiny", targets=targets[:1], allow_extractive=True)

@@ -44,9 +44,8 @@ url => new Promise(resolve => {
 
 
 @pytest.fixture(scope="module")
-async def provider() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer(default=SLOW) as server:
-        yield server
+def default_reply() -> Reply:
+    return SLOW
 
 
 @pytest.fixture(scope="module")

@@ -336,10 +336,8 @@ async def test_killed_servers_come_back_with_everything(
 
 
 @pytest.fixture(scope="module")
-async def provider() -> AsyncIterator[ProviderServer]:
-    answer = Reply(text="The Brno plant made 48,213 gearboxes in 2021 [1].")
-    async with ProviderServer(default=answer) as server:
-        yield server
+def default_reply() -> Reply:
+    return Reply(text="The Brno plant made 48,213 gearboxes in 2021 [1].")
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,14 @@ from app.core.db import Database
 from app.core.jobs import JobSender
 from app.core.redis import open_redis
 from app.ingestion.ocr import OcrEngine, find_ocr_engine
+from app.ingestion.pipeline import Ingester
+from app.llm.embedder import Embedder, RetryPolicy
+from app.llm.providers.openai import OpenAIEmbedding
+from app.resources import Resources
 from tests.provider_server import ProviderServer
 from tests.tools import find_tool
+
+FEW_RETRIES = RetryPolicy(attempts=2, garbage_attempts=2, base_s=0.01, max_wait_s=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +49,15 @@ async def redis(redis_url: str) -> AsyncIterator[Redis]:
 async def server() -> AsyncIterator[ProviderServer]:
     async with ProviderServer() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+async def remote(resources: Resources, provider: ProviderServer) -> AsyncIterator[Ingester]:
+    """An ingester whose embeddings come over HTTP, fast and without a model."""
+    embedding = OpenAIEmbedding(api_key="k", base_url=provider.openai_url, model="embed-test")
+    embedder = Embedder(embedding, document_retries=FEW_RETRIES)
+    yield Ingester(resources.db, resources.storage, resources.sealer, embedder, embedding)
+    await embedding.aclose()
 
 
 @pytest.fixture(scope="session")

@@ -18,6 +18,7 @@ from app.core.ids import new_id
 from app.core.security import issue_access_token
 from app.core.stream_tokens import StreamAudience, StreamScope
 from app.models.api_keys import ApiKey, KeyEnvironment
+from tests.stored import store_organization
 
 KEY = "0123456789abcdef" * 4
 
@@ -26,13 +27,7 @@ async def sign_in(db: Database) -> tuple[UUID, str]:
     """Add a user. Returns their id and an access token."""
     user_id, org_id = new_id(), new_id()
     async with db.system_transaction() as session:
-        await session.execute(
-            text("INSERT INTO users (id, email, password_hash) VALUES (:id, :email, '')"),
-            {"id": user_id, "email": f"{user_id}@example.com"},
-        )
-        await session.execute(
-            text("INSERT INTO organizations (id, name) VALUES (:id, 'o')"), {"id": org_id}
-        )
+        await store_organization(session, org_id, user_id)
         await session.execute(
             text("INSERT INTO memberships (org_id, user_id, role) VALUES (:o, :u, 'viewer')"),
             {"o": org_id, "u": user_id},
@@ -74,6 +69,25 @@ async def test_whoever_asks_at_once_is_in_one_statement(db: Database) -> None:
         assert len(statements) == 1
     assert not resolver._asked
     assert resolver._asking is None
+
+
+async def test_what_was_read_before_a_change_is_read_again(db: Database) -> None:
+    resolver = PrincipalResolver(db, KEY)
+    _, token = await sign_in(db)
+    org_id = (await PrincipalResolver(db, KEY).resolve(token)).org_id
+
+    def change(*_: object) -> None:
+        if len(statements) == 1:
+            resolver.forget(org_id)
+
+    engine = db._system.sync_engine
+    event.listen(engine, "after_cursor_execute", change)
+    with counted(db) as statements:
+        await resolver.resolve(token)
+        assert len(statements) == 2
+        await resolver.resolve(token)
+        assert len(statements) == 2
+    event.remove(engine, "after_cursor_execute", change)
 
 
 async def test_who_is_refused_is_refused_alone(db: Database) -> None:

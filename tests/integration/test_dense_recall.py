@@ -19,16 +19,12 @@ from app.retrieval import recall
 from app.retrieval.dense import Nearest, Plan, ef_search, search_dense, takes_index
 from app.retrieval.filters import EVERYTHING, Filter
 from app.retrieval.recall import measure_recall
+from tests.stored import store_organization
 
 DIMENSIONS = 8
 PAGES = 10  # of each document; a chunk of them begins on each page and ends on the next
 CHUNKS = 200
 
-_TENANT = text("""
-    WITH u AS (INSERT INTO users (id, email, password_hash) VALUES (:user, :email, '')),
-         o AS (INSERT INTO organizations (id, name) VALUES (:org, 'o'))
-    INSERT INTO memberships (org_id, user_id, role) SELECT :org, :user, 'owner' WHERE false
-""")
 _DOCUMENT = text("""
     INSERT INTO documents (org_id, id, uploaded_by, filename, media_type, size_bytes, sha256,
                            status, page_count, chunk_count, generation, ready_version,
@@ -108,9 +104,7 @@ async def corpus(db: Database, owner: AsyncConnection, database_url: str) -> Asy
 
 async def add_tenant(owner: AsyncConnection, space_id: int, *, documents: int) -> Tenant:
     org_id, user_id = new_id(), new_id()
-    await owner.execute(
-        _TENANT, {"org": org_id, "user": user_id, "email": f"{user_id}@example.com"}
-    )
+    await store_organization(owner, org_id, user_id)
     ids = tuple(new_id() for _ in range(documents))
     for number, document_id in enumerate(ids):
         key = {"org": org_id, "document": document_id}

@@ -30,6 +30,7 @@ from app.retrieval.query_terms import analyze_query
 from app.retrieval.spaces import NO_VECTOR, QueryVector, Space
 from app.retrieval.unfiltered import search_unfiltered
 from tests.owner_sql import run_sql
+from tests.stored import store_organization
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,7 @@ class Passage:
 async def tenant(db: Database) -> Tenant:
     made = Tenant(new_id(), new_id())
     async with db.system_transaction() as session:
-        await session.execute(
-            text("INSERT INTO users (id, email, password_hash) VALUES (:id, :email, '')"),
-            {"id": made.user_id, "email": f"{made.user_id}@example.com"},
-        )
-        await session.execute(
-            text("INSERT INTO organizations (id, name) VALUES (:id, 'o')"), {"id": made.org_id}
-        )
+        await store_organization(session, made.org_id, made.user_id)
     return made
 
 

@@ -1,7 +1,7 @@
 """Ingestion on real Postgres: outcomes, fencing, crashes at every step, fairness."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -17,11 +17,12 @@ from app.ingestion.outcomes import OUTCOMES, IngestErrorCode
 from app.ingestion.pipeline import Ingester, ingest_next
 from app.ingestion.sweep import Sweeper
 from app.llm.base import EmbeddingProvider, FloatMatrix, Purpose
-from app.llm.embedder import Embedder, RetryPolicy
+from app.llm.embedder import Embedder
 from app.llm.providers.openai import OpenAIEmbedding
 from app.models.spans import span_text, unflatten_spans
 from app.resources import Resources
 from tests.conftest import ingest_all
+from tests.integration.conftest import FEW_RETRIES
 from tests.pdfs import (
     encrypted_pdf,
     garbage_pdf,
@@ -35,7 +36,6 @@ from tests.people import Person, register
 from tests.provider_server import Failure, ProviderServer, Reply
 
 LONG = long_pdf(120)
-FEW_RETRIES = RetryPolicy(attempts=2, garbage_attempts=2, base_s=0.01, max_wait_s=0.01)
 
 
 @dataclass
@@ -64,25 +64,10 @@ class GatedEmbedding:
     async def aclose(self) -> None: ...
 
 
-@pytest.fixture(scope="module")
-async def provider() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer() as server:
-        yield server
-
-
 @pytest.fixture(scope="module", autouse=True)
 def began_at() -> datetime:
     """When this module's tests began: those of others write documents with SQL."""
     return datetime.now(UTC)
-
-
-@pytest.fixture(scope="module")
-async def remote(resources: Resources, provider: ProviderServer) -> AsyncIterator[Ingester]:
-    """An ingester whose embeddings come over HTTP, fast and without a model."""
-    embedding = OpenAIEmbedding(api_key="k", base_url=provider.openai_url, model="embed-test")
-    embedder = Embedder(embedding, document_retries=FEW_RETRIES)
-    yield Ingester(resources.db, resources.storage, resources.sealer, embedder, embedding)
-    await embedding.aclose()
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncIterator
 from contextlib import suppress
 from dataclasses import replace
 from io import BytesIO
@@ -30,8 +29,6 @@ from app.ingestion.ocr import OcrEngine
 from app.ingestion.pipeline import Ingester, ingest_next
 from app.ingestion.recognition import Recognizer, recognize_next
 from app.ingestion.sweep import Sweeper
-from app.llm.embedder import Embedder, RetryPolicy
-from app.llm.providers.openai import OpenAIEmbedding
 from app.resources import Resources
 from tests.conftest import ingest_all
 from tests.integration.test_worker import WorkerProcess
@@ -39,23 +36,6 @@ from tests.pdfs import encrypted_pdf, long_pdf
 from tests.people import Person, register
 from tests.provider_server import Failure, ProviderServer, Reply
 from worker import tasks
-
-FEW_RETRIES = RetryPolicy(attempts=2, garbage_attempts=2, base_s=0.01, max_wait_s=0.01)
-
-
-@pytest.fixture(scope="module")
-async def provider() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-async def remote(resources: Resources, provider: ProviderServer) -> AsyncIterator[Ingester]:
-    """An ingester whose embeddings come over HTTP, fast and without a model."""
-    embedding = OpenAIEmbedding(api_key="k", base_url=provider.openai_url, model="embed-test")
-    embedder = Embedder(embedding, document_retries=FEW_RETRIES)
-    yield Ingester(resources.db, resources.storage, resources.sealer, embedder, embedding)
-    await embedding.aclose()
 
 
 @pytest.fixture(autouse=True)

@@ -19,6 +19,7 @@ from app.core.errors import Conflict, InvalidRequest, NotFound
 from app.core.ids import new_id
 from app.llm.base import Message, Role
 from app.models.conversations import MAX_EVENTS, RunStatus
+from tests.stored import store_organization
 from tests.stored_runs import (
     ANSWER,
     MODEL,
@@ -39,13 +40,7 @@ async def who(db: Database) -> Principal:
     """An organization with one user."""
     org_id, user_id = new_id(), new_id()
     async with db.system_transaction() as session:
-        await session.execute(
-            text("INSERT INTO users (id, email, password_hash) VALUES (:id, :email, '')"),
-            {"id": user_id, "email": f"{user_id}@example.com"},
-        )
-        await session.execute(
-            text("INSERT INTO organizations (id, name) VALUES (:id, 'o')"), {"id": org_id}
-        )
+        await store_organization(session, org_id, user_id)
     return principal_of(org_id, user_id)
 
 

@@ -28,16 +28,12 @@ from app.retrieval.base import Candidate
 from app.retrieval.dense import USE_HNSW, Plan, scope_of, search_dense
 from app.retrieval.filters import EVERYTHING, Filter
 from app.retrieval.index_status import IndexState, list_indexes
+from tests.stored import store_organization
 
 DIMENSIONS = 48
 LARGE, SMALL = 6_000, 200
 K = 50
 
-_TENANT = text("""
-    WITH u AS (INSERT INTO users (id, email, password_hash) VALUES (:user, :email, '')),
-         o AS (INSERT INTO organizations (id, name) VALUES (:org, 'o'))
-    INSERT INTO memberships (org_id, user_id, role) SELECT :org, :user, 'owner' WHERE false
-""")
 _DOCUMENT = text("""
     INSERT INTO documents (org_id, id, uploaded_by, filename, media_type, size_bytes, sha256,
                            status, chunk_count, generation, ready_version, ready_filename,
@@ -91,9 +87,7 @@ async def corpus(db: Database, owner: AsyncConnection) -> AsyncIterator[Corpus]:
 
 async def _add_tenant(owner: AsyncConnection, space_id: int, *, count: int) -> tuple[UUID, UUID]:
     org_id, document_id, user_id = new_id(), new_id(), new_id()
-    await owner.execute(
-        _TENANT, {"org": org_id, "user": user_id, "email": f"{user_id}@example.com"}
-    )
+    await store_organization(owner, org_id, user_id)
     values = {"org": org_id, "document": document_id, "count": count}
     await owner.execute(_DOCUMENT, {**values, "user": user_id, "sha256": uuid4().bytes})
     await owner.execute(_EMBEDDINGS, {**values, "space": space_id, "dimensions": DIMENSIONS})

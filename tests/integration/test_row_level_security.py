@@ -23,6 +23,7 @@ from app.ingestion.checkpoints import Batch
 from app.ingestion.lease import Lease, LeaseLost, claim_next
 from app.migrations import downgrade, upgrade
 from app.models.spans import Span
+from tests.stored import store_organization
 from tests.stored_runs import ask, principal_of
 
 TENANT_TABLES = (
@@ -63,13 +64,7 @@ async def db(database_url: str, redis_url: str) -> AsyncIterator[Database]:
 async def make_tenant(db: Database) -> Tenant:
     tenant = Tenant(new_id(), new_id(), new_id())
     async with db.system_transaction() as session:
-        await session.execute(
-            text("INSERT INTO users (id, email, password_hash) VALUES (:id, :email, '')"),
-            {"id": tenant.user_id, "email": f"{tenant.user_id}@example.com"},
-        )
-        await session.execute(
-            text("INSERT INTO organizations (id, name) VALUES (:id, 'o')"), {"id": tenant.org_id}
-        )
+        await store_organization(session, tenant.org_id, tenant.user_id)
         await session.execute(
             text("INSERT INTO memberships (org_id, user_id, role) VALUES (:o, :u, 'owner')"),
             {"o": tenant.org_id, "u": tenant.user_id},

@@ -64,12 +64,6 @@ class WorkerProcess:
 
 
 @pytest.fixture(scope="module")
-async def provider() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 async def worker(
     settings: Settings,
     provider: ProviderServer,

@@ -1,7 +1,6 @@
 """From answers of the product to ranks; from the sets' files to questions."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -24,8 +23,6 @@ from bench.quality.report import (
 )
 from bench.quality.running import resolve
 from bench.quality.sets import Target, Unit, read_corpora
-
-Places = Mapping[str, int]
 
 
 def chunk(chunk_id: str, document_id: str, page: int, **places: int) -> dict[str, Any]:

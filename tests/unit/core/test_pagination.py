@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from app.core.errors import InvalidRequest
-from app.core.pagination import Cursor
+from app.core.pagination import Cursor, Page
 
 
 def encode(value: Any) -> str:
@@ -43,3 +43,19 @@ def test_a_cursor_comes_back() -> None:
 def test_anything_else_is_refused(value: str) -> None:
     with pytest.raises(InvalidRequest):
         Cursor.decode(value)
+
+
+@pytest.mark.parametrize(
+    ("found", "shown", "next_cursor"),
+    [([], [], None), ([1, 2], [1, 2], None), ([1, 2, 3], [1, 2], "2")],
+)
+def test_a_page_has_a_next_one_where_a_row_more_was_found(
+    found: list[int], shown: list[int], next_cursor: str | None
+) -> None:
+    assert Page.of(found, 2, str) == Page(shown, next_cursor)
+
+
+def test_the_cursor_of_rows_ordered_by_id_is_an_id() -> None:
+    row_id = uuid4()
+    assert Page([row_id], str(row_id)).next_id == row_id
+    assert Page([row_id], None).next_id is None
