@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.errors import Conflict, NotAuthenticated, NotFound, UnprocessableRequest
 from app.core.ids import new_id
+from app.core.text import clean_line
 from app.models.accounts import MemberRole, Membership, Organization, User
 
 # Without what mail headers give a meaning to: `a,b@example.com` are two addresses.
@@ -20,12 +21,6 @@ _MAX_EMAIL_CHARS = 254
 # Four of them are one character in NFKC at most; and a megabyte is not brought into that form.
 _MAX_TYPED_CHARS = 4 * _MAX_EMAIL_CHARS
 MAX_NAME_CHARS = 100
-# Controls, what reorders text, what takes no space. The two joiners stay: Persian and Indic names
-# are spelled with them.
-_INVISIBLE = re.compile(
-    "[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u061c\u200b\u200e\u200f\u202a-\u202e\u2060-\u2069\ufeff"
-    "\ud800-\udfff\U000e0000-\U000e007f]"
-)
 
 _FIRST_USER_LOCK = text("SELECT pg_advisory_xact_lock(7330402112)")
 
@@ -63,7 +58,7 @@ def clean_name(name: str) -> str:
 
     Raises ValueError when it is too long.
     """
-    cleaned = " ".join(unicodedata.normalize("NFC", _INVISIBLE.sub("", name)).split())
+    cleaned = clean_line(name)
     if len(cleaned) > MAX_NAME_CHARS:
         raise ValueError(f"it is longer than {MAX_NAME_CHARS} characters")
     return cleaned

@@ -59,6 +59,9 @@ TOP_K = 10
 EXTRACTIVE_TOP_K = 30
 EXTRACTIVE_MAX_TOKENS = 15_000
 
+# A temperature or a top_p that leaves a model's words as likely as they are.
+_NEUTRAL = 1.0
+
 # Characters. To judge a longer one takes the event loop's time.
 _LONG_ANSWER = 1_500
 
@@ -77,7 +80,8 @@ class Question:
 
     `wait_s`: how long named documents may take to get ready. `top_k` None leaves to us how many
     passages the model is shown; none scores below `min_score`. A `verbatim` one is not about
-    documents: the model gets the messages as they are, and its words come as they are.
+    documents: the model gets the messages as they are, and its words come as they are. Who
+    `insists_on_temperature` is refused where no model takes one, which is else left out.
     """
 
     messages: tuple[Message, ...]
@@ -90,6 +94,7 @@ class Question:
     top_k: int | None = None
     min_score: float = 0.0
     verbatim: bool = False
+    insists_on_temperature: bool = False
     stop: tuple[str, ...] = ()
     seed: int | None = None
     top_p: float | None = None
@@ -357,14 +362,17 @@ def _supporting(chain: Chain, question: Question) -> Chain:
     asked = {
         ChatOption.STOP: bool(question.stop),
         ChatOption.SEED: question.seed is not None,
-        ChatOption.TOP_P: question.top_p is not None,
+        # What a model does that takes neither of these: 1 changes nothing.
+        ChatOption.TOP_P: question.top_p not in (None, _NEUTRAL),
+        ChatOption.TEMPERATURE: question.insists_on_temperature
+        and question.temperature != _NEUTRAL,
     }
     wanted = {option for option, is_asked in asked.items() if is_asked}
     if not wanted:
         return chain
-    able = tuple(each for each in chain if wanted <= each.provider.supports)
+    able = tuple(each for each in chain if wanted <= each.provider.supports(each.model))
     if not able:
-        lacking = min(wanted - chain[0].provider.supports)
+        lacking = min(wanted - chain[0].provider.supports(chain[0].model))
         raise InvalidRequest(
             f"The model {chain[0].model_id} does not take `{lacking}`: leave it out.",
             code="unsupported_parameter",

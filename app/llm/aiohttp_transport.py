@@ -41,6 +41,16 @@ def body_of(response: httpx2.Response) -> Body:
     return cast(Body, response.extensions[_BODY])
 
 
+async def stay_with_origin(response: httpx2.Response) -> None:
+    """Take away where a redirect leads to, if that is another origin. A hook of httpx2 clients."""
+    if not response.has_redirect_location:
+        return
+    asked = response.request.url
+    target = asked.join(response.headers["Location"])
+    if (asked.scheme, asked.host, asked.port) != (target.scheme, target.host, target.port):
+        del response.headers["Location"]
+
+
 class AiohttpTransport(httpx2.AsyncBaseTransport):
     """Times only the connecting; the caller times the rest.
 
@@ -68,7 +78,7 @@ class AiohttpTransport(httpx2.AsyncBaseTransport):
                 str(url),
                 headers=request.headers.multi_items(),
                 data=content or None,
-                allow_redirects=False,  # httpx2 follows them, and keeps the key from other hosts
+                allow_redirects=False,  # httpx2 follows them
                 proxy=_proxy_for(url, self._proxies),
             )
         except TimeoutError as exc:

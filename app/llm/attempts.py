@@ -32,6 +32,8 @@ MODEL_FALLBACKS = Counter(
 SKIPPED = "skipped"
 # Far more than they take.
 _QUOTES_S = 60.0
+# With less left of the whole time no other model is asked: it could not show what it can do.
+_LEAST_S = 0.5
 
 K = ProviderErrorKind
 # Another model may do better. Of CONTEXT_LENGTH only one with a larger window.
@@ -96,7 +98,8 @@ class Attempts:
         A second candidate before any text has taken the place of the first. Raises what the last
         one failed with, Unavailable (`no_provider_available`) when all are known to fail, and at
         once what `prompt_for` and the meter raise; but a prompt that is too long for one model
-        (InvalidRequest, `context_length_exceeded`) may fit another.
+        (InvalidRequest, `context_length_exceeded`) may fit another. When the time is over only
+        quotes may follow: else it raises what the model failed with that took the rest of it.
         """
         deadline = asyncio.get_running_loop().time() + self.total_s
         pending = list(chain)
@@ -104,8 +107,11 @@ class Attempts:
         error: AppError | None = None
         while pending and self.calls < MAX_ATTEMPTS:
             # The last attempt is for who answers in any case.
-            if self.calls == MAX_ATTEMPTS - 1 and pending[-1].is_extractive:
+            is_last = self.calls == MAX_ATTEMPTS - 1 or (error and _is_over(deadline))
+            if is_last and pending[-1].is_extractive:
                 del pending[:-1]
+            elif error and _is_over(deadline):
+                raise error
             candidate = pending.pop(0)
             try:
                 prompt = await prompt_for(candidate)
@@ -249,6 +255,10 @@ async def _deltas(
     finally:
         if isinstance(stream, AsyncGenerator):
             await stream.aclose()
+
+
+def _is_over(deadline: float) -> bool:
+    return asyncio.get_running_loop().time() > deadline - _LEAST_S
 
 
 def _model_call(candidate: Candidate, prompt: Prompt, number: int) -> ModelCall:

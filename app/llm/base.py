@@ -76,10 +76,10 @@ class ChatOption(StrEnum):
 class ChatRequest:
     """One call of a chat model. `model` is the vendor's own id, without our provider prefix.
 
-    An option that the provider's `supports` lacks is left out: whoever takes it from a caller
-    refuses it before. `user` is an id for the vendor's watch on abuse, never a name or an address.
-    `question` and `sources` repeat what the messages already hold, `phrases` are other names of
-    what is asked for; only a provider without a language model (`extractive`) reads them.
+    An option that the provider's `supports` lacks for the model is left out: whoever takes it from
+    a caller refuses it before. `user` is an id for the vendor's watch on abuse, never a name or an
+    address. `question` and `sources` repeat what the messages already hold, `phrases` are other
+    names of what is asked for; only a provider without a language model (`extractive`) reads them.
     """
 
     model: str
@@ -130,10 +130,13 @@ class Finish:
 
 
 class LLMProvider(Protocol):
-    """A vendor of chat models. `supports` names the options that it takes."""
+    """A vendor of chat models."""
 
     name: str
-    supports: frozenset[ChatOption]
+
+    def supports(self, model: str) -> frozenset[ChatOption]:
+        """Return the options that a model takes. Sends nothing."""
+        ...
 
     def stream(self, request: ChatRequest) -> AsyncIterator[TextDelta | Finish]:
         """Yield non-empty text deltas, then exactly one Finish.

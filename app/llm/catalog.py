@@ -18,6 +18,7 @@ from app.llm.model_names import (
     OPENAI,
     OPENROUTER,
     find_missing_package,
+    may_use,
 )
 from app.llm.registry import OLLAMA_PREFERRED, Models
 from app.llm.routing import ModelRouter
@@ -131,7 +132,7 @@ async def read_catalog(
     listed = {model_id.partition("/")[0] for model_id in ids}
     if default is not None and default not in aliases:
         ids.add(default)
-    shown = [each for each in {*ids, *aliases} if allowed is None or each in allowed]
+    shown = [each for each in {*ids, *aliases} if may_use(each, allowed)]
     read = _Reading(models, aliases, states, price_of)
     choices = await asyncio.gather(*(read.choice(id_, is_default=id_ == default) for id_ in shown))
     choices.sort(key=lambda each: (not each.is_default, each.provider != ALIAS, each.id))

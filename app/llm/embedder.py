@@ -102,6 +102,10 @@ class Embedder:
         self._query_retries = query_retries
         self._flights = SingleFlight[Vector]()
 
+    async def find_dimensions(self) -> int | None:
+        """Return the width of the model's vectors, or None while no process knows it."""
+        return await self._embedding.find_dimensions()
+
     async def embed_documents(
         self, texts: Sequence[str], meter: CallMeter = UNMETERED
     ) -> FloatMatrix:

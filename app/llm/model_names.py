@@ -86,6 +86,19 @@ def find_missing_package(provider: str) -> str | None:
         return package
 
 
+def may_use(model_id: str, allowed: frozenset[str] | None) -> bool:
+    """Say whether an API key that is allowed these ids and aliases may use one; None is all.
+
+    Ollama's `:latest` is what a name without a tag means.
+    """
+    if allowed is None or model_id in allowed:
+        return True
+    return model_id.startswith(f"{OLLAMA}/") and (
+        f"{model_id}:latest" in allowed
+        or (model_id.endswith(":latest") and model_id.removesuffix(":latest") in allowed)
+    )
+
+
 def _missing_setting(settings: Settings, provider: str) -> str | None:
     """Return the name of an empty setting that embedding with a provider takes."""
     needed = {

@@ -6,7 +6,7 @@ EMBEDDINGS.
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from importlib import import_module
 
@@ -30,6 +30,7 @@ from app.llm.model_names import (
     check_embedding_model,
     check_models,
     find_missing_package,
+    may_use,
 )
 from app.llm.providers.azure import AzureEmbedding, AzureProvider
 from app.llm.providers.compatible import CompatibleEmbedding, CompatibleProvider
@@ -43,9 +44,22 @@ from app.llm.vocabularies import Vocabularies
 log = structlog.get_logger()
 
 OPENAI_DEFAULT = "gpt-4.1-mini"
+# It chooses among the models of all vendors.
+OPENROUTER_DEFAULT = "openrouter/auto"
 OLLAMA_PREFERRED = "llama3.2"
 
-_OPENAI_MODEL = re.compile(r"^(gpt-|chatgpt-|o\d)")
+# A vendor's newest of these answers where no model is named: its quick and cheap ones, then any.
+_ANTHROPIC_PREFERRED = re.compile(r"^claude-haiku-")
+_GEMINI_PREFERRED = re.compile(r"^gemini-[\d.]+-flash$")
+_NUMBER = re.compile(r"\d+")
+# Names that are their vendor's, whether it lists its models just now or not.
+_OWN_MODELS = {
+    OPENAI: re.compile(r"^(gpt-|chatgpt-|o\d|text-embedding-)"),
+    ANTHROPIC: re.compile(r"^claude-"),
+    GEMINI: re.compile(r"^gemini-"),
+}
+# Who is asked first for a bare id, and for a default.
+_PRECEDENCE = (OPENAI, AZURE, ANTHROPIC, GEMINI, OPENROUTER, COMPATIBLE, OLLAMA, EXTRACTIVE)
 _EMBEDDING_MODEL = re.compile(r"embed|minilm|bge|\be5\b|gte", re.IGNORECASE)
 
 
@@ -231,12 +245,18 @@ class Models:
         self._needed = {settings.default_model.partition("/")[0], embedding.name}
         self._providers = providers
         self._lists = {name: ModelList(provider) for name, provider in providers.items()}
+        # By provider: what answered where no model was named.
+        self._defaults: dict[str, str] = {}
 
-    async def resolve(self, model_id: str | None) -> tuple[LLMProvider, str]:
+    async def resolve(
+        self, model_id: str | None, *, allowed: frozenset[str] | None = None
+    ) -> tuple[LLMProvider, str]:
         """Return the provider and its own name of a model; None is the default.
 
-        Raises NotFound (`model_not_found`). Whether a vendor has a prefixed model shows in the
-        call. May wait 1 s for Ollama to list its models, at most every 30 s.
+        A bare id that several providers have is OpenAI's first, or the first that is `allowed`
+        (None is all). Raises NotFound (`model_not_found`). Whether a vendor has a prefixed model
+        shows in the call. May wait 5 s for the first list of a vendor's models, later 1 s at most
+        every 30 s.
         """
         model_id = model_id or self.default_model
         if not model_id:
@@ -245,11 +265,15 @@ class Models:
         if slash and model and prefix in PROVIDERS:
             if prefix not in self._providers:
                 raise model_not_found(model_id, f"the provider {prefix} is not configured here")
-            return self._providers[prefix], model
-        name = await self._provider_of(model_id)
-        if name is None:
+            # Its own ids have a vendor's name in front, also those of its routers.
+            is_router = prefix == OPENROUTER and "/" not in model
+            return self._providers[prefix], model_id if is_router else model
+        names = self._owners_of(model_id)
+        if not names or _first_allowed(names, model_id, allowed) is None:
+            names += await self._listers_of(model_id)
+        if not names:
             raise model_not_found(model_id)
-        return self._providers[name], model_id
+        return self._providers[_first_allowed(names, model_id, allowed) or names[0]], model_id
 
     async def list_models(self) -> list[str]:
         """Return the ids of all models that the providers list, as `provider/model`, sorted."""
@@ -263,17 +287,31 @@ class Models:
 
     async def list_embedding_models(self) -> list[str]:
         """Return the ids of the embedding models: EMBEDDING_MODEL, the local one, and all that the
-        providers list."""
-        names = [name for name in self._lists if name in EMBEDDINGS]
-        listed = await asyncio.gather(*(self._lists[name].names() for name in names))
-        found = {
+        providers list, OpenAI's first. Waits as `resolve` does."""
+        names = [name for name in _PRECEDENCE if name in self._lists and name in EMBEDDINGS]
+        listed = await asyncio.gather(*(self._lists[name].first_names() for name in names))
+        found = [
             f"{name}/{model}"
             for name, models in zip(names, listed, strict=True)
-            for model in models
+            for model in sorted(models)
             if _EMBEDDING_MODEL.search(model)
-        }
+        ]
         ours = [f"{self.embedding.name}/{self.embedding.model}", LOCAL_EMBEDDING_MODEL]
-        return list(dict.fromkeys([*ours, *sorted(found)]))
+        return list(dict.fromkeys([*ours, *found]))
+
+    async def find_embedding_models(self, model_id: str) -> list[str]:
+        """Return the full ids that an id, with or without its provider, may stand for.
+
+        The best first. As for a chat, one of Ollama's may lack its `:latest`.
+        """
+        found: list[str] = []
+        for listed in await self.list_embedding_models():
+            name, _, model = listed.partition("/")
+            if model_id in (listed, model):
+                found.append(listed)
+            elif name == OLLAMA and f"{model_id}:latest" in (listed, model):
+                found.append(listed.removesuffix(":latest"))
+        return list(dict.fromkeys(found))
 
     async def status(self) -> dict[str, str]:
         """Return "ok", "unconfigured" or "unreachable" for each known provider. Waits 1 s at most.
@@ -345,26 +383,64 @@ class Models:
         await provider.tokenizer(model)
 
     async def _automatic(self) -> tuple[LLMProvider, str]:
-        if "openai" in self._providers:
-            return self._providers["openai"], OPENAI_DEFAULT
-        if model := _preferred(await self._names("ollama")):
-            return self._providers["ollama"], model
+        """Return the first provider that has a model to answer with, and that."""
+        for name in _PRECEDENCE:
+            if name in self._providers and (model := await self._preferred(name)):
+                return self._providers[name], model
         return self._providers[EXTRACTIVE], EXTRACTIVE
 
-    async def _provider_of(self, model: str) -> str | None:
-        """Return the name of the provider that has a bare model id."""
-        if model == EXTRACTIVE:
-            return EXTRACTIVE
-        if "openai" in self._providers and _OPENAI_MODEL.match(model):
-            return "openai"
-        pulled = await self._names("ollama")
-        if model in pulled or f"{model}:latest" in pulled:
-            return "ollama"
-        # A server behind OPENAI_BASE_URL has names of its own.
-        return "openai" if model in await self._names("openai") else None
+    async def _preferred(self, name: str) -> str | None:
+        """Return what a provider answers with where no model is named; embedding models can't."""
+        if name in _FIXED_DEFAULTS:
+            return _FIXED_DEFAULTS[name]
+        listed = await self._lists[name].first_names()
+        models = [model for model in listed if not _EMBEDDING_MODEL.search(model)]
+        if name in (ANTHROPIC, GEMINI):
+            wanted = _ANTHROPIC_PREFERRED if name == ANTHROPIC else _GEMINI_PREFERRED
+            preferred = [model for model in models if wanted.search(model)]
+            if chosen := max(preferred, key=_version, default=None) or next(iter(models), None):
+                self._defaults[name] = chosen
+            # A vendor that is away for a moment is no reason to answer without a model.
+            return self._defaults.get(name)
+        preferred = [model for model in models if model.startswith(OLLAMA_PREFERRED)]
+        return next(iter(preferred if name == OLLAMA and preferred else models), None)
 
-    async def _names(self, provider: str) -> tuple[str, ...]:
-        return await self._lists[provider].names() if provider in self._lists else ()
+    def _owners_of(self, model: str) -> list[str]:
+        """Return the provider whose a bare id is by its name, without a look; or none."""
+        if model == EXTRACTIVE:
+            return [EXTRACTIVE]
+        return [
+            name
+            for name, own in _OWN_MODELS.items()
+            if name in self._providers and own.match(model)
+        ]
+
+    async def _listers_of(self, model: str) -> list[str]:
+        """Return the providers that list a bare id, the first to ask first."""
+        names = [name for name in _PRECEDENCE if name in self._lists]
+        listed = await asyncio.gather(*(self._lists[name].first_names() for name in names))
+        return [
+            name
+            for name, models in zip(names, listed, strict=True)
+            if model in models or (name == OLLAMA and f"{model}:latest" in models)
+        ]
+
+
+# These need no look at what there is.
+_FIXED_DEFAULTS = {
+    OPENAI: OPENAI_DEFAULT,
+    OPENROUTER: OPENROUTER_DEFAULT,
+    EXTRACTIVE: EXTRACTIVE,
+}
+
+
+def _version(model: str) -> list[int]:
+    """Return the numbers in a name, to find the newest: Anthropic's end in a date."""
+    return [int(number) for number in _NUMBER.findall(model)]
+
+
+def _first_allowed(names: Sequence[str], model: str, allowed: frozenset[str] | None) -> str | None:
+    return next((name for name in names if may_use(f"{name}/{model}", allowed)), None)
 
 
 @asynccontextmanager
@@ -438,12 +514,6 @@ def _open_embedding(settings: Settings, model_id: str) -> EmbeddingProvider:
             provider=name,
         ) from exc
     return EMBEDDINGS[name](settings, model)
-
-
-def _preferred(pulled: tuple[str, ...]) -> str | None:
-    """Return the pulled model to answer with by default; embedding models can't."""
-    models = [model for model in pulled if not _EMBEDDING_MODEL.search(model)]
-    return next((m for m in models if m.startswith(OLLAMA_PREFERRED)), next(iter(models), None))
 
 
 def model_not_found(model_id: str, reason: str = "no configured provider has it") -> NotFound:

@@ -8,8 +8,8 @@ import asyncio
 import json
 import math
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any, Protocol
 
 import aiohttp
@@ -19,6 +19,7 @@ from app.config import Settings
 from app.core.errors import ProviderError, ProviderErrorKind
 from app.llm.base import CONNECT_TIMEOUT_S, Message, Role
 from app.llm.breaker import CircuitBreaker
+from app.llm.http_errors import translated_aiohttp_errors
 from app.llm.metering import UNMETERED, CallKind, CallMeter
 from app.llm.quick import QuickModel
 from app.llm.registry import Models
@@ -122,7 +123,7 @@ class HttpReranker:
         if self._breaker and (refusal := await self._breaker.admit()):
             raise provider_error(refusal.kind, _NAME, retry_after_s=refusal.wait_s)
         try:
-            with counted_errors(), _translated_errors():
+            with counted_errors(), translated_aiohttp_errors(_NAME):
                 async with asyncio.timeout(self._timeout_s):
                     answer = await self._post(self._body(query, texts))
                 relevances = read_relevances(answer, count=len(texts))
@@ -305,18 +306,3 @@ def _logistic(logit: float) -> float:
 
 def _unusable() -> ProviderError:
     return provider_error(ProviderErrorKind.PROTOCOL, _NAME)
-
-
-@contextmanager
-def _translated_errors() -> Iterator[None]:
-    """Turn what aiohttp and odd bodies raise into ProviderError."""
-    try:
-        yield
-    except TimeoutError as exc:  # aiohttp's own too
-        raise provider_error(ProviderErrorKind.TIMEOUT, _NAME) from exc
-    except aiohttp.ClientPayloadError as exc:  # after the headers, while reading the body
-        raise provider_error(ProviderErrorKind.TRUNCATED, _NAME) from exc
-    except (aiohttp.ClientConnectionError, OSError) as exc:
-        raise provider_error(ProviderErrorKind.UNREACHABLE, _NAME) from exc
-    except (aiohttp.ClientError, ValueError, RecursionError) as exc:
-        raise provider_error(ProviderErrorKind.PROTOCOL, _NAME) from exc

@@ -15,7 +15,8 @@ import structlog
 from redis.asyncio import Redis
 
 from app.config import Settings
-from app.core.errors import NotFound, ProviderError, ProviderErrorKind
+from app.core.errors import NotFound, ProviderError, ProviderErrorKind, UnprocessableRequest
+from app.core.text import clean_line
 from app.llm.base import LLMProvider
 from app.llm.breaker import (
     OUTAGES,
@@ -25,7 +26,7 @@ from app.llm.breaker import (
     CircuitBreaker,
 )
 from app.llm.model_aliases import Alias, AliasDirectory, Aliases, AliasTarget
-from app.llm.model_names import EXTRACTIVE
+from app.llm.model_names import CHAT_PROVIDERS, EXTRACTIVE, may_use
 from app.llm.registry import Models, model_not_found
 
 log = structlog.get_logger(__name__)
@@ -175,55 +176,91 @@ class ModelRouter:
     ) -> Chain:
         """Return who may answer, in the order of trying: at least one, none twice.
 
-        `allowed` are the ids and aliases that the caller may use; None is all. Raises NotFound
-        (`model_not_found`), in the same words for a model that is not allowed. May wait 1 s for a
-        server to list its models, and raises what the database raises.
+        `allowed` are the ids and aliases that the caller's API key may use; None is all. Raises
+        NotFound (`model_not_found`); for what is not allowed in the same words whether it is there
+        or not. May wait for servers to list their models, and raises what the database raises.
         """
         aliases = await self.aliases.find_all()
         if not model_id:
             return await self._route_default(aliases, allowed, with_documents=with_documents)
-        if alias := aliases.get(model_id):
-            chain = await self._expand(alias, aliases) if _may_use(model_id, allowed) else ()
-            if alias.allow_extractive and with_documents and chain:
-                chain = self._with_extractive(chain)
-        else:
-            candidate = Candidate(*await self.models.resolve(model_id))
-            chain = (candidate,) if _may_use(candidate.model_id, allowed) else ()
+        alias = aliases.get(model_id)
+        if alias is None:
+            return (await self._find(model_id, allowed),)
+        if not may_use(model_id, allowed):
+            raise _not_allowed(model_id)
+        chain = await self._expand(alias, aliases)
         if not chain:
             raise model_not_found(model_id)
-        return chain
+        return self._with_extractive(chain) if alias.allow_extractive and with_documents else chain
 
     async def find_default(self, allowed: frozenset[str] | None = None) -> str | None:
         """Return the id, or the alias, that answers when no model is named; None for none."""
         name = self.models.default_model
         if name in await self.aliases.find_all():
-            return name if _may_use(name, allowed) else None
+            return name if may_use(name, allowed) else None
         try:
             found = Candidate(*await self.models.resolve(None)).model_id
         except NotFound:
             return None
-        return found if _may_use(found, allowed) else None
+        return found if may_use(found, allowed) else None
+
+    async def name_in_full(self, name: str, *, allowed: frozenset[str] | None = None) -> str:
+        """Return the alias, or the id with its provider, that an API key is allowed by a name.
+
+        Also of a model to embed with. Raises UnprocessableRequest (`unknown_model`) for a name that
+        no call could match. A provider that is known may be configured later.
+        """
+        if name in await self.aliases.find_all():
+            return name
+        provider, slash, model = name.partition("/")
+        if slash and provider in CHAT_PROVIDERS and (not model or "*" in model):
+            raise _unknown_model(name, "Name each model, or an alias")
+        try:
+            return Candidate(*await self.models.resolve(name, allowed=allowed)).model_id
+        except NotFound:
+            if slash and provider in CHAT_PROVIDERS:
+                return name
+        embedding = await self.models.find_embedding_models(name)
+        if not embedding:
+            raise _unknown_model(name, "Name it as GET /v1/models does, provider/model")
+        return next((each for each in embedding if may_use(each, allowed)), embedding[0])
 
     async def _route_default(
         self, aliases: Aliases, allowed: frozenset[str] | None, *, with_documents: bool
     ) -> Chain:
         name = self.models.default_model
+        title = name or "that is the default"
         chain: Chain = ()
-        error = model_not_found(name or "that is the default")
+        error = model_not_found(title)
         if alias := aliases.get(name):
-            chain = await self._expand(alias, aliases) if _may_use(name, allowed) else ()
+            is_allowed = may_use(name, allowed)
+            chain = await self._expand(alias, aliases) if is_allowed else ()
         else:
             try:
                 candidate = Candidate(*await self.models.resolve(None))
-                chain = (candidate,) if _may_use(candidate.model_id, allowed) else ()
+                is_allowed = may_use(candidate.model_id, allowed)
+                chain = (candidate,) if is_allowed else ()
             except NotFound as exc:
                 log.warning("default_model_unavailable")
-                error = exc
-        if with_documents and _may_use(f"{EXTRACTIVE}/{EXTRACTIVE}", allowed):
+                is_allowed, error = True, exc
+        if not is_allowed:
+            error = _not_allowed(title, "; name one that it may use")
+        if with_documents and may_use(f"{EXTRACTIVE}/{EXTRACTIVE}", allowed):
             chain = self._with_extractive(chain)
         if not chain:
             raise error
         return chain
+
+    async def _find(self, model_id: str, allowed: frozenset[str] | None) -> Candidate:
+        try:
+            candidate = Candidate(*await self.models.resolve(model_id, allowed=allowed))
+        except NotFound:
+            if may_use(model_id, allowed):
+                raise
+            raise _not_allowed(model_id) from None
+        if not may_use(candidate.model_id, allowed):
+            raise _not_allowed(model_id)
+        return candidate
 
     async def _expand(self, alias: Alias, aliases: Aliases) -> Chain:
         """Return what an alias stands for just now; a target that is not to be had is left out."""
@@ -266,8 +303,16 @@ def draw_order(targets: Sequence[AliasTarget]) -> list[AliasTarget]:
     return [*drawn, *(target for target in targets if target.weight <= 0)]
 
 
-def _may_use(name: str, allowed: frozenset[str] | None) -> bool:
-    return allowed is None or name in allowed
+def _not_allowed(model_id: str, remedy: str = "") -> NotFound:
+    return model_not_found(model_id, f"this API key may not use it{remedy}")
+
+
+def _unknown_model(name: str, remedy: str) -> UnprocessableRequest:
+    return UnprocessableRequest(
+        f"allowed_models: there is no model {clean_line(name)} here. {remedy}.",
+        code="unknown_model",
+        param="allowed_models",
+    )
 
 
 def _fingerprint(settings: Settings, provider: str) -> str:

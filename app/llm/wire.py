@@ -265,12 +265,19 @@ def provider_error(
     kind: ProviderErrorKind,
     provider: str,
     *,
+    model: str = "",
     message: str | None = None,
     retry_after_s: float | None = None,
 ) -> ProviderError:
-    """Return the error of a kind, with words of ours: the vendor's may quote keys or prompts."""
+    """Return the error of a kind, with words of ours: the vendor's may quote keys or prompts.
+
+    `model`, where it is known, is named if the provider does not have it.
+    """
+    words = _MESSAGES[kind]
+    if kind is ProviderErrorKind.MODEL_NOT_FOUND and model:
+        words = f"does not have the model {model}."
     return ProviderError(
-        message or f"The model provider {provider} {_MESSAGES[kind]}",
+        message or f"The model provider {provider} {words}",
         kind=kind,
         provider=provider,
         retry_after_s=retry_after_s,
@@ -287,6 +294,8 @@ def failure_kind(status: int | None, detail: str) -> ProviderErrorKind:
         return _limit_kind(detail)
     if status in _KIND_BY_STATUS:
         return _KIND_BY_STATUS[status]
+    if status is not None and status < 400:  # a redirect that is not followed
+        return ProviderErrorKind.PROTOCOL
     if any(phrase in detail for phrase in _CONTEXT_PHRASES):
         return ProviderErrorKind.CONTEXT_LENGTH
     if status is None:

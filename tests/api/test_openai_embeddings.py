@@ -22,12 +22,6 @@ TEXTS = ["The zoo keeps zebras.", "Net sales fell.", "The zoo has zebras."]
 
 
 @pytest.fixture(scope="module")
-async def provider() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
 async def api(
     settings: Settings, provider: ProviderServer, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[ApiProcess]:
@@ -84,6 +78,18 @@ async def test_a_vendors_model_can_be_shortened(sdk: AsyncOpenAI, provider: Prov
         assert np.allclose(cut.embedding, beginning / np.linalg.norm(beginning), atol=1e-5)
 
 
+async def test_more_dimensions_than_there_are_cost_nothing(
+    sdk: AsyncOpenAI, provider: ProviderServer
+) -> None:
+    await sdk.embeddings.create(model=VENDORS, input="x")  # tells how many they are
+    calls = [call for call in provider.calls if call.path.endswith("/embeddings")]
+    for model, dimensions in ((VENDORS, DIMENSIONS + 1), (f"openai/{VENDORS}", 8_192)):
+        with pytest.raises(openai.BadRequestError, match=f"{DIMENSIONS}") as caught:
+            await sdk.embeddings.create(model=model, input="x", dimensions=dimensions)
+        assert caught.value.param == "dimensions"
+    assert calls == [call for call in provider.calls if call.path.endswith("/embeddings")]
+
+
 async def test_the_same_text_is_embedded_anew(sdk: AsyncOpenAI, provider: ProviderServer) -> None:
     calls = len(provider.calls)
     for _ in range(2):
@@ -101,11 +107,11 @@ async def test_the_same_text_is_embedded_anew(sdk: AsyncOpenAI, provider: Provid
         ({"dimensions": 100}, openai.BadRequestError, "dimensions"),
         ({"model": VENDORS, "dimensions": DIMENSIONS + 1}, openai.BadRequestError, "dimensions"),
         ({"extra_body": {"colour": "red"}}, openai.BadRequestError, "colour"),
-        ({"input": []}, openai.UnprocessableEntityError, "input"),
-        ({"input": ""}, openai.UnprocessableEntityError, "input.0"),
-        ({"input": ["a", " "]}, openai.UnprocessableEntityError, "input"),
-        ({"input": ["a"] * 2_049}, openai.UnprocessableEntityError, "input"),
-        ({"encoding_format": "hex"}, openai.UnprocessableEntityError, "encoding_format"),
+        ({"input": []}, openai.BadRequestError, "input"),
+        ({"input": ""}, openai.BadRequestError, "input.0"),
+        ({"input": ["a", " "]}, openai.BadRequestError, "input"),
+        ({"input": ["a"] * 2_049}, openai.BadRequestError, "input"),
+        ({"encoding_format": "hex"}, openai.BadRequestError, "encoding_format"),
         ({"model": "no-such-model"}, openai.NotFoundError, "model"),
         ({"model": "openai/gpt-4.1-mini"}, openai.NotFoundError, "model"),
     ],
@@ -117,6 +123,18 @@ async def test_wrong_requests_are_refused_by_name(
     with pytest.raises(error) as caught:
         await sdk.embeddings.create(**(asked | options))
     assert caught.value.param == param
+
+
+async def test_models_to_embed_with_are_listed(sdk: AsyncOpenAI, person: Person) -> None:
+    listed = [model async for model in sdk.models.list()]
+    embedding = [model.id for model in listed if model.to_dict()["kind"] == "embedding"]
+    assert embedding == [LOCAL_EMBEDDING_MODEL, f"openai/{VENDORS}"]
+    for id_ in embedding:
+        assert (await sdk.embeddings.create(model=id_, input="x")).model == id_
+    asked = {"name": "k", "scope": "write", "allowed_models": [LOCAL_EMBEDDING_MODEL]}
+    made = (await person.post("/api/v1/api-keys", json=asked)).json()
+    narrow = sdk.with_options(api_key=made["key"])
+    assert [model.id async for model in narrow.models.list()] == [LOCAL_EMBEDDING_MODEL]
 
 
 async def test_a_model_says_what_it_is(sdk: AsyncOpenAI) -> None:

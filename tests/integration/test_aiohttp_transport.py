@@ -163,18 +163,32 @@ async def test_more_streams_than_a_pool_usually_holds_are_open_at_once(
         await server.wait_until(lambda: server.open_streams == 0)
 
 
-async def test_redirect_is_followed_and_the_key_stays_with_its_host(
-    server: ProviderServer,
+@pytest.mark.parametrize("path", ["/v1/chat/completions", ""])
+async def test_redirect_is_followed_within_its_origin(server: ProviderServer, path: str) -> None:
+    location = "/v1/chat/completions" if not path else f"{server.url}{path}"
+    server.script(Reply(failure=Failure.STATUS, status=307, location=location))
+    async with asking(server.url) as provider:
+        assert await read(provider) == DEFAULT_ANSWER
+    assert [call.headers["authorization"] for call in server.calls] == [f"Bearer {KEY}"] * 2
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_no_prompt_goes_where_another_host_sends_it(
+    server: ProviderServer, status: int
 ) -> None:
     async with ProviderServer() as other:
-        for target in (server.url, other.url):
-            location = f"{target}/v1/chat/completions"
-            server.script(Reply(failure=Failure.STATUS, status=307, location=location))
+        for location in (
+            f"{other.url}/v1/chat/completions",
+            f"//127.0.0.1:{other.port}/v1/chat/completions",
+            f"http://localhost:{server.port}/v1/chat/completions",
+        ):
+            server.script(Reply(failure=Failure.STATUS, status=status, location=location))
             async with asking(server.url) as provider:
-                assert await read(provider) == DEFAULT_ANSWER
-
-    assert [call.headers["authorization"] for call in server.calls] == [f"Bearer {KEY}"] * 3
-    assert "authorization" not in other.calls[0].headers
+                with pytest.raises(ProviderError) as caught:
+                    await read(provider)
+            assert caught.value.kind is ProviderErrorKind.PROTOCOL
+        assert other.calls == []
+    assert len(server.calls) == 3
 
 
 async def test_cookies_are_not_kept() -> None:

@@ -512,11 +512,45 @@ async def test_options_are_sent_where_they_are_supported(
 
     expected = {"temperature": 0.5} | given | {"stop": ["END"]}
     sent, plain = (SENT_OPTIONS[make](call) for call in server.calls)
+    taken = provider.supports(ask().model)
     for option in ChatOption:
-        value = expected[option.value] if option in provider.supports else None
+        value = expected[option.value] if option in taken else None
         assert sent.get(option.value) == value, option
         if option is not ChatOption.TEMPERATURE:
             assert plain.get(option.value) is None
+
+
+@chat_providers
+async def test_no_prompt_and_no_key_goes_where_another_host_sends_it(
+    make: MakeProvider, server: ProviderServer
+) -> None:
+    async with ProviderServer() as other:
+        for status in (302, 307, 308):
+            server.script(
+                Reply(failure=Failure.STATUS, status=status, location=f"{other.url}/v1/messages")
+            )
+            outcome = await consume(make(server.url, PATIENT))
+            assert outcome.error is not None
+        assert other.calls == []
+    assert len(server.calls) == 3
+
+
+@embeddings
+async def test_no_text_to_embed_goes_where_another_host_sends_it(
+    make: MakeEmbedding, server: ProviderServer
+) -> None:
+    async with ProviderServer() as other:
+        server.script(
+            Reply(failure=Failure.STATUS, status=307, location=f"{other.url}/v1/embeddings")
+        )
+        provider = make(server.url, PATIENT)
+        try:
+            with pytest.raises(ProviderError) as caught:
+                await provider.embed(["text"], purpose=Purpose.DOCUMENT)
+        finally:
+            await provider.aclose()
+        assert caught.value.kind is ProviderErrorKind.PROTOCOL
+        assert other.calls == []
 
 
 @pytest.mark.parametrize("make", [make_anthropic, make_gemini])
@@ -776,7 +810,7 @@ async def test_missing_ollama_model_says_how_to_pull_it(server: ProviderServer) 
         (make_compatible, ["gpt-4.1-mini", "text-embedding-3-small"]),
         (make_openrouter, list(OPENROUTER_MODELS)),
         (make_anthropic, list(ANTHROPIC_MODELS)),
-        (make_gemini, ["gemini-3.8-flash", "gemini-3.8-pro"]),
+        (make_gemini, ["gemini-3.8-flash", "gemini-3.8-pro", "gemini-embedding-001"]),
         (make_ollama, ["nomic-embed-text:latest", "qwen3:8b", "llama3.2:latest"]),
     ],
 )

@@ -49,12 +49,12 @@ async def opened(tmp_path: Path, **values: str) -> AsyncIterator[Models]:
 async def test_provider_is_there_when_its_settings_are(name: str, tmp_path: Path) -> None:
     async with opened(tmp_path) as models:
         with pytest.raises(NotFound):
-            await models.resolve(f"{name}/m")
+            await models.resolve(f"{name}/v/m")
     async with opened(tmp_path, **CONFIGURED[name]) as models:
-        provider, model = await models.resolve(f"{name}/m")
+        provider, model = await models.resolve(f"{name}/v/m")
 
-        assert (provider.name, model) == (name, "m")
-        assert provider.supports <= set(ChatOption)
+        assert (provider.name, model) == (name, "v/m")
+        assert provider.supports(model) <= set(ChatOption)
 
 
 def test_every_provider_is_tried_here() -> None:
@@ -128,7 +128,7 @@ async def test_missing_package_is_a_warning_with_its_remedy(
     with capture_logs() as logs:
         async with opened(tmp_path, **CONFIGURED[name]) as models:
             with pytest.raises(NotFound):
-                await models.resolve(f"{name}/m")
+                await models.resolve(f"{name}/v/m")
             states = await models.status()
 
     remedy = f"pip install {package}"

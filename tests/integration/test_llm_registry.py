@@ -10,6 +10,7 @@ from app.core.errors import NotFound
 from app.llm import model_lists
 from app.llm.model_names import CHAT_PROVIDERS, ModelsMisconfigured
 from app.llm.registry import Models, open_models
+from tests import provider_server
 from tests.provider_server import Failure, ProviderServer, Reply
 
 NOWHERE = "http://127.0.0.1:9"
@@ -173,3 +174,146 @@ async def test_embedding_model_names_its_provider(
         embedding_model=embedding_model,
     ) as models:
         assert (models.embedding.name, models.embedding.model) == (name, model)
+
+
+def vendors(server: ProviderServer, *names: str) -> dict[str, str]:
+    """Settings by which the stand-in is all of these."""
+    given = {
+        "openai": {"openai_api_key": "k", "openai_base_url": server.openai_url},
+        "azure": {
+            "azure_openai_api_key": "k",
+            "azure_openai_endpoint": server.url,
+            "azure_openai_deployments": "text-embedding-3-large,gpt-4.1-mini,team-chat",
+        },
+        "anthropic": {"anthropic_api_key": "k", "anthropic_base_url": f"{server.url}/anthropic"},
+        "gemini": {"gemini_api_key": "k", "gemini_base_url": f"{server.url}/gemini"},
+        "openrouter": {
+            "openrouter_api_key": "k",
+            "openrouter_base_url": f"{server.url}/openrouter/v1",
+        },
+        "compatible": {"compatible_base_url": server.openai_url},
+        "ollama": {"ollama_base_url": server.url},
+    }
+    return {key: value for name in names for key, value in given[name].items()}
+
+
+@pytest.mark.parametrize(
+    ("names", "default"),
+    [
+        (("openai", "azure", "anthropic", "gemini"), "openai/gpt-4.1-mini"),
+        (("azure", "anthropic"), "azure/gpt-4.1-mini"),
+        (("anthropic", "gemini", "ollama"), "anthropic/claude-haiku-5"),
+        (("gemini", "openrouter"), "gemini/gemini-3.8-flash"),
+        (("openrouter", "compatible", "ollama"), "openrouter/openrouter/auto"),
+        (("compatible", "ollama"), "compatible/own-model"),
+        (("ollama",), "ollama/llama3.2:latest"),
+    ],
+)
+async def test_who_has_one_key_needs_no_default_model(
+    names: tuple[str, ...], default: str, tmp_path: Path, server: ProviderServer
+) -> None:
+    server.openai_models = ("bge-m3", "own-model", "text-embedding-3-small")
+    async with open_with(tmp_path, **vendors(server, *names)) as models:
+        assert await resolve(models, None) == default
+
+
+async def test_the_newest_of_a_vendors_quick_models_is_the_default(
+    tmp_path: Path, server: ProviderServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = ("claude-fable-5-2", "claude-haiku-10-1", "claude-haiku-4-5-20251001")
+    monkeypatch.setattr(provider_server, "ANTHROPIC_MODELS", listed)
+    async with open_with(tmp_path, **vendors(server, "anthropic")) as models:
+        assert await resolve(models, None) == "anthropic/claude-haiku-10-1"
+
+
+async def test_a_default_stays_while_its_vendor_is_away(
+    tmp_path: Path, server: ProviderServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_lists, "FRESH_S", 0.0)
+    monkeypatch.setattr(model_lists, "USABLE_S", 0.0)
+    async with open_with(tmp_path, **vendors(server, "anthropic")) as models:
+        before = await resolve(models, None)
+        server.looks = Reply(failure=Failure.STATUS, status=500)
+        assert await resolve(models, None) == before == "anthropic/claude-haiku-5"
+
+
+async def test_openrouters_own_router_is_named_with_or_without_its_vendor(
+    tmp_path: Path, server: ProviderServer
+) -> None:
+    async with open_with(tmp_path, **vendors(server, "openrouter")) as models:
+        for model_id in ("openrouter/auto", "openrouter/openrouter/auto"):
+            assert await resolve(models, model_id) == "openrouter/openrouter/auto"
+
+
+@pytest.mark.parametrize(
+    ("model_id", "resolved"),
+    [
+        ("claude-sonnet-5", "anthropic/claude-sonnet-5"),
+        ("gemini-3.8-pro", "gemini/gemini-3.8-pro"),
+        ("team-chat", "azure/team-chat"),
+        ("gpt-4.1-mini", "azure/gpt-4.1-mini"),
+        ("meta-llama/own", "compatible/meta-llama/own"),
+        ("llama3.2", "ollama/llama3.2"),
+    ],
+)
+async def test_a_bare_id_is_looked_up_with_all_providers(
+    model_id: str, resolved: str, tmp_path: Path, server: ProviderServer
+) -> None:
+    server.openai_models = ("gpt-4.1-mini", "meta-llama/own", "llama3.2:latest")
+    names = ("azure", "anthropic", "gemini", "compatible", "ollama")
+    async with open_with(tmp_path, **vendors(server, *names)) as models:
+        assert await resolve(models, model_id) == resolved
+
+
+async def test_of_several_that_have_a_bare_id_openai_is_first_unless_it_is_not_allowed(
+    tmp_path: Path, server: ProviderServer
+) -> None:
+    async with open_with(tmp_path, **vendors(server, "openai", "azure", "compatible")) as models:
+        assert await resolve(models, "gpt-4.1-mini") == "openai/gpt-4.1-mini"
+        allowed = frozenset({"compatible/gpt-4.1-mini", "azure/gpt-4.1-mini"})
+        provider, model = await models.resolve("gpt-4.1-mini", allowed=allowed)
+        assert f"{provider.name}/{model}" == "azure/gpt-4.1-mini"
+
+
+async def test_the_first_look_is_waited_for(tmp_path: Path, server: ProviderServer) -> None:
+    """A vendor that takes longer than a look may later: what it has is no 404 for that."""
+    server.openai_models = ("own-model",)
+    server.delay_s = 1.5
+    async with open_with(tmp_path, **vendors(server, "compatible")) as models:
+        assert (await models.status())["compatible"] == "unreachable"
+        assert await resolve(models, "own-model") == "compatible/own-model"
+        assert (await models.status())["compatible"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "found"),
+    [
+        ("text-embedding-3-small", ["openai/text-embedding-3-small"]),
+        ("text-embedding-3-large", ["azure/text-embedding-3-large"]),
+        ("gemini-embedding-001", ["gemini/gemini-embedding-001"]),
+        ("gemini/gemini-embedding-001", ["gemini/gemini-embedding-001"]),
+        ("nomic-embed-text", ["ollama/nomic-embed-text"]),
+        ("ollama/nomic-embed-text", ["ollama/nomic-embed-text"]),
+        ("ollama/nomic-embed-text:latest", ["ollama/nomic-embed-text:latest"]),
+        ("all-MiniLM-L6-v2", ["local/all-MiniLM-L6-v2"]),
+        ("gpt-4.1-mini", []),
+    ],
+)
+async def test_embedding_models_are_found_with_and_without_their_provider(
+    wanted: str, found: list[str], tmp_path: Path, server: ProviderServer
+) -> None:
+    names = ("openai", "azure", "gemini", "ollama")
+    async with open_with(tmp_path, **vendors(server, *names)) as models:
+        assert await models.find_embedding_models(wanted) == found
+
+
+async def test_of_several_that_embed_with_a_bare_id_openai_is_first(
+    tmp_path: Path, server: ProviderServer
+) -> None:
+    server.openai_models = ("text-embedding-3-large",)
+    async with open_with(tmp_path, **vendors(server, "azure", "openai", "compatible")) as models:
+        assert await models.find_embedding_models("text-embedding-3-large") == [
+            "openai/text-embedding-3-large",
+            "azure/text-embedding-3-large",
+            "compatible/text-embedding-3-large",
+        ]

@@ -25,6 +25,7 @@ from app.usage.budgets import set_budget
 from app.usage.metering import Ledger, utc_now
 from app.usage.prices import PriceBook, find_listed_price
 from tests.conftest import ingest_all
+from tests.openai_api import with_openai
 from tests.people import Person
 from tests.provider_server import Failure, ProviderServer, Reply
 
@@ -61,13 +62,9 @@ async def embedding(server: ProviderServer) -> AsyncIterator[OpenAIEmbedding]:
 
 @pytest.fixture
 async def quick(settings: Settings, server: ProviderServer) -> AsyncIterator[QuickModel]:
-    api_key = type(settings.openai_api_key)("sk-test-0123456789")
-    configured = settings.model_copy(
-        update={"openai_api_key": api_key, "openai_base_url": server.openai_url}
-    )
     # The first look loads the list of prices, for longer than a rewriting may take.
     assert find_listed_price("openai", CHAT_MODEL) is not None
-    async with open_models(configured) as models:
+    async with open_models(with_openai(settings, server)) as models:
         yield QuickModel(models, task="rewriting", kind=CallKind.REWRITE, budget_s=1.0)
 
 

@@ -260,20 +260,59 @@ def test_weights_are_shares_of_the_first_place() -> None:
 
 
 @pytest.mark.parametrize("model_id", ["openai/gpt-4.1", "llama3.2", "fast", None])
-async def test_what_is_not_allowed_is_as_unknown(
+async def test_what_is_not_allowed_is_as_unknown_to_the_key(
     processes: Processes, aliases: AliasDirectory, model_id: str | None
 ) -> None:
     await aliases.put(alias_of("fast", "openai/gpt-4.1-nano"))
     routing = await processes.start()
 
+    allowed = frozenset({"openai/gpt-4.1-nano"})
     with pytest.raises(NotFound) as unknown:
-        await routing.ids("no-such-model")
+        await routing.ids("no-such-model", allowed=allowed)
     with pytest.raises(NotFound) as refused:
-        await routing.ids(model_id, allowed=frozenset({"openai/gpt-4.1-nano"}), with_documents=True)
+        await routing.ids(model_id, allowed=allowed, with_documents=True)
 
-    name = model_id or "that is the default"
-    assert refused.value.message == unknown.value.message.replace("no-such-model", name)
+    assert "this API key may not use it" in unknown.value.message
+    expected = unknown.value.message.replace("no-such-model", model_id or "that is the default")
+    remedy = "" if model_id else "; name one that it may use"
+    assert refused.value.message == f"{expected.removesuffix('.')}{remedy}."
     assert refused.value.code == unknown.value.code == "model_not_found"
+
+
+async def test_a_bare_id_is_the_allowed_one_of_several_that_have_it(
+    processes: Processes, server: ProviderServer
+) -> None:
+    routing = await processes.start(
+        azure_openai_api_key="k",
+        azure_openai_endpoint=server.url,
+        azure_openai_deployments="gpt-4.1-mini",
+    )
+    allowed = frozenset({"azure/gpt-4.1-mini"})
+    assert await routing.ids("gpt-4.1-mini") == ["openai/gpt-4.1-mini"]
+    assert await routing.ids("gpt-4.1-mini", allowed=allowed) == ["azure/gpt-4.1-mini"]
+    assert await routing.router.name_in_full("gpt-4.1-mini") == "openai/gpt-4.1-mini"
+    assert await routing.router.name_in_full("gpt-4.1-mini", allowed=allowed) == (
+        "azure/gpt-4.1-mini"
+    )
+
+
+async def test_latest_is_what_a_name_without_a_tag_means(routing: Routing) -> None:
+    for allowed in ("ollama/llama3.2", "ollama/llama3.2:latest"):
+        for model_id in ("llama3.2", "llama3.2:latest", "ollama/llama3.2"):
+            assert await routing.ids(model_id, allowed=frozenset({allowed}))
+    with pytest.raises(NotFound):
+        await routing.ids("qwen3:8b", allowed=frozenset({"ollama/qwen3"}))
+
+
+async def test_what_is_allowed_and_not_there_is_not_blamed_on_the_key(
+    processes: Processes, aliases: AliasDirectory
+) -> None:
+    await aliases.put(alias_of("gone", "anthropic/claude"))
+    routing = await processes.start()
+    for model_id in ("gone", "no-such-model", "anthropic/claude"):
+        with pytest.raises(NotFound) as caught:
+            await routing.ids(model_id, allowed=frozenset({model_id}))
+        assert "API key" not in caught.value.message
 
 
 async def test_what_is_allowed_is_by_id_or_alias(
@@ -445,6 +484,28 @@ async def test_one_deadline_holds_for_all_attempts(
     assert caught.value.kind is K.TIMEOUT
     assert loop.time() - began < 5
     await server.wait_until(lambda: server.open_streams == 0)
+
+
+async def test_when_the_time_is_over_no_other_model_is_asked_and_blamed(
+    processes: Processes, server: ProviderServer
+) -> None:
+    routing = await processes.start(
+        model_first_content_timeout_s=1.0,
+        azure_openai_api_key="k",
+        azure_openai_endpoint=server.url,
+    )
+    server.by_model |= {f"hang-{n}": Reply(failure=Failure.HANG) for n in (1, 2)}
+    chain = await routing.chain("openai/hang-1", "ollama/hang-2", "azure/gpt-4.1-mini")
+    attempts = routing.attempts(total_s=1.7)
+
+    with pytest.raises(ProviderError) as caught:
+        await run(attempts, chain)
+
+    assert caught.value.provider == "ollama"
+    assert outcomes(attempts) == [("hang-1", "provider_timeout"), ("hang-2", "provider_timeout")]
+    assert not [call for call in server.calls if call.path.startswith("/openai/deployments")]
+    untouched = await routing.router.deployments.get(chain[2]).look()
+    assert (untouched.state, untouched.kind) == (BreakerState.CLOSED, None)
 
 
 async def test_quotes_are_left_when_models_took_all_of_the_time(

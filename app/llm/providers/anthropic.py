@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack, contextmanager
 from typing import Any, cast
 
 import anthropic
-import httpx2
 
 from app.core.errors import ProviderError, ProviderErrorKind
 from app.core.tokens import Tokenizer
@@ -25,6 +24,7 @@ from app.llm.base import (
     Timeouts,
 )
 from app.llm.context_windows import Remembered, token_count
+from app.llm.http_errors import translated_sdk_http_errors
 from app.llm.model_names import ANTHROPIC
 from app.llm.providers.openai import drain, open_http_client
 from app.llm.wire import (
@@ -66,7 +66,6 @@ class AnthropicProvider:
     """Chat over `/v1/messages`. Its models take no temperature: none is sent."""
 
     name = ANTHROPIC
-    supports = frozenset({ChatOption.STOP, ChatOption.USER})
 
     def __init__(self, *, api_key: str, base_url: str, timeouts: Timeouts | None = None) -> None:
         self._timeouts = timeouts or Timeouts()
@@ -101,6 +100,10 @@ class AnthropicProvider:
                         yield TextDelta(text)
                 await drain(body)
             yield answer.finish()
+
+    def supports(self, _model: str) -> frozenset[ChatOption]:
+        """See LLMProvider."""
+        return frozenset({ChatOption.STOP, ChatOption.USER})
 
     async def list_models(self) -> list[str]:
         """See LLMProvider; sorted."""
@@ -221,34 +224,21 @@ def _failure(
     kind = _KINDS.get(kind_name) or failure_kind(status, f"{kind_name} {detail}")
     if kind is ProviderErrorKind.BAD_REQUEST and "credit balance" in detail.lower():
         kind = ProviderErrorKind.QUOTA
-    message = None
-    if kind is ProviderErrorKind.MODEL_NOT_FOUND and model:
-        message = f"The model provider {ANTHROPIC} does not have the model {model}."
-    return provider_error(kind, ANTHROPIC, message=message, retry_after_s=retry_after_s)
+    return provider_error(kind, ANTHROPIC, model=model, retry_after_s=retry_after_s)
 
 
 @contextmanager
 def _translated_errors(model: str) -> Iterator[None]:
     """Turn what the SDK, its HTTP client and odd bodies raise into ProviderError."""
     try:
-        yield
+        with translated_sdk_http_errors(ANTHROPIC):
+            yield
     except anthropic.APIStatusError as exc:
         retry_after_s = parse_retry_after(exc.response.headers)
         raise _failure(exc.status_code, exc.body, model, retry_after_s) from exc
-    except (anthropic.APITimeoutError, httpx2.TimeoutException, TimeoutError) as exc:
+    except anthropic.APITimeoutError as exc:
         raise provider_error(ProviderErrorKind.TIMEOUT, ANTHROPIC) from exc
     except anthropic.APIConnectionError as exc:
         raise provider_error(ProviderErrorKind.UNREACHABLE, ANTHROPIC) from exc
-    except httpx2.RequestError as exc:  # after the headers, while reading the body
-        raise provider_error(ProviderErrorKind.TRUNCATED, ANTHROPIC) from exc
-    except (
-        anthropic.AnthropicError,
-        httpx2.InvalidURL,
-        # ValueError covers bad JSON and bad UTF-8, the others a body of another shape.
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        RecursionError,
-    ) as exc:
+    except anthropic.AnthropicError as exc:
         raise provider_error(ProviderErrorKind.PROTOCOL, ANTHROPIC) from exc

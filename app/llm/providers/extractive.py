@@ -124,7 +124,6 @@ class ExtractiveProvider:
     """Quotes the sources instead of writing. Reads `question` and `sources` of the request."""
 
     name = "extractive"
-    supports: frozenset[ChatOption] = frozenset()
 
     def stream(self, request: ChatRequest) -> AsyncIterator[TextDelta | Finish]:
         """Yield a few words at a time, then Finish: LENGTH when `max_tokens` left sentences out.
@@ -132,6 +131,10 @@ class ExtractiveProvider:
         Never raises ProviderError.
         """
         return _stream(request)
+
+    def supports(self, _model: str) -> frozenset[ChatOption]:
+        """See LLMProvider; quotes are the same at any temperature."""
+        return frozenset({ChatOption.TEMPERATURE})
 
     async def list_models(self) -> list[str]:
         return [MODEL]

@@ -13,6 +13,7 @@ from google.genai import errors, types
 
 from app.core.errors import ProviderError, ProviderErrorKind
 from app.core.tokens import EstimatingTokenizer, Tokenizer
+from app.llm.aiohttp_transport import stay_with_origin
 from app.llm.base import (
     ChatOption,
     ChatRequest,
@@ -25,6 +26,7 @@ from app.llm.base import (
     Timeouts,
 )
 from app.llm.context_windows import DEFAULT_CONTEXT_WINDOW, Remembered, token_count
+from app.llm.http_errors import translated_sdk_http_errors
 from app.llm.model_names import GEMINI
 from app.llm.providers.openai import open_http_client
 from app.llm.vectors import unit_rows
@@ -44,6 +46,8 @@ MAX_INPUT_TOKENS = 2048
 # Google refuses a shorter deadline.
 _MIN_TIMEOUT_MS = 10_000
 _LISTED_MODELS = 1000
+# By Google's words for what a model can: chat, embed.
+_USED_ACTIONS = frozenset({"generateContent", "embedContent"})
 
 _LENGTH_REASONS = frozenset({"MAX_TOKENS", "CONTINUATION"})
 _FILTER_REASONS = frozenset(
@@ -72,12 +76,11 @@ class GeminiProvider:
     """Chat over `:streamGenerateContent`. A blocked prompt is an answer without a word."""
 
     name = GEMINI
-    supports = frozenset(ChatOption) - {ChatOption.USER}
 
     def __init__(self, *, api_key: str, base_url: str, timeouts: Timeouts | None = None) -> None:
         self._timeouts = timeouts or Timeouts()
         self._http = open_http_client(self._timeouts, follows_redirects=False)
-        self._http.event_hooks = {"response": [_close_with_call]}
+        self._http.event_hooks = {"response": [stay_with_origin, _close_with_call]}
         self._models = open_models_api(api_key, base_url, self._timeouts, self._http)
         self._windows = Remembered(self._list_windows)
 
@@ -105,10 +108,18 @@ class GeminiProvider:
                     clock.saw_chunk(has_content=answer.has_content)
             yield answer.finish()
 
+    def supports(self, _model: str) -> frozenset[ChatOption]:
+        """See LLMProvider."""
+        return frozenset(ChatOption) - {ChatOption.USER}
+
     async def list_models(self) -> list[str]:
-        """See LLMProvider; those that can chat, sorted."""
+        """See LLMProvider; those that can chat or embed, sorted."""
         with _translated_errors(""):
-            return sorted(self._chat_models(await self._list()))
+            return sorted(
+                _name_of(model)
+                for model in await self._list()
+                if _USED_ACTIONS & set(model.supported_actions or ())
+            )
 
     async def context_window(self, model: str) -> int:
         """See LLMProvider."""
@@ -121,7 +132,7 @@ class GeminiProvider:
 
     async def _list_windows(self, _key: str) -> dict[str, int]:
         with _translated_errors(""):
-            return self._chat_models(await self._list())
+            return _windows_of(await self._list())
 
     async def _list(self) -> Sequence[types.Model]:
         async with asyncio.timeout(self._timeouts.first_content_s):
@@ -129,20 +140,23 @@ class GeminiProvider:
             listed: Sequence[types.Model] = (await self._models.list(config=config)).page
         return listed
 
-    @staticmethod
-    def _chat_models(models: Sequence[types.Model]) -> dict[str, int]:
-        """Return the windows of the models that can chat, by name: what they read and write."""
-        return {
-            str(model.name).removeprefix("models/"): (token_count(model.input_token_limit) or 0)
-            + (token_count(model.output_token_limit) or 0)
-            or DEFAULT_CONTEXT_WINDOW
-            for model in models
-            if "generateContent" in (model.supported_actions or ())
-        }
-
     async def aclose(self) -> None:
         await self._windows.aclose()
         await self._http.aclose()
+
+
+def _windows_of(models: Sequence[types.Model]) -> dict[str, int]:
+    """Return how many tokens models read and write, by name."""
+    return {
+        _name_of(model): (token_count(model.input_token_limit) or 0)
+        + (token_count(model.output_token_limit) or 0)
+        or DEFAULT_CONTEXT_WINDOW
+        for model in models
+    }
+
+
+def _name_of(model: types.Model) -> str:
+    return str(model.name).removeprefix("models/")
 
 
 class GeminiEmbedding:
@@ -292,10 +306,7 @@ def _failure(exc: errors.APIError, model: str) -> ProviderError:
     if status == 429 and retry_after_s is not None:
         # Its words for a limit per minute speak of the plan and of billing, too.
         kind = ProviderErrorKind.RATE_LIMITED
-    message = None
-    if kind is ProviderErrorKind.MODEL_NOT_FOUND and model:
-        message = f"The model provider {GEMINI} does not have the model {model}."
-    return provider_error(kind, GEMINI, message=message, retry_after_s=retry_after_s)
+    return provider_error(kind, GEMINI, model=model, retry_after_s=retry_after_s)
 
 
 def _details(body: object) -> Iterator[Mapping[str, Any]]:
@@ -320,22 +331,7 @@ def _retry_delay(exc: errors.APIError, details: Sequence[Mapping[str, Any]]) -> 
 def _translated_errors(model: str) -> Iterator[None]:
     """Turn what the SDK, its HTTP client and odd bodies raise into ProviderError."""
     try:
-        yield
+        with translated_sdk_http_errors(GEMINI):
+            yield
     except errors.APIError as exc:
         raise _failure(exc, model) from exc
-    except (httpx2.TimeoutException, TimeoutError) as exc:
-        raise provider_error(ProviderErrorKind.TIMEOUT, GEMINI) from exc
-    except httpx2.ConnectError as exc:
-        raise provider_error(ProviderErrorKind.UNREACHABLE, GEMINI) from exc
-    except httpx2.RequestError as exc:  # after the headers, while reading the body
-        raise provider_error(ProviderErrorKind.TRUNCATED, GEMINI) from exc
-    except (
-        httpx2.InvalidURL,
-        # ValueError covers bad JSON, bad UTF-8 and other shapes, the others what the SDK meets.
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        RecursionError,
-    ) as exc:
-        raise provider_error(ProviderErrorKind.PROTOCOL, GEMINI) from exc

@@ -3,8 +3,8 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from typing import Any
 
 import aiohttp
@@ -22,6 +22,7 @@ from app.llm.base import (
     Timeouts,
 )
 from app.llm.context_windows import DEFAULT_CONTEXT_WINDOW, Remembered, token_count
+from app.llm.http_errors import translated_aiohttp_errors
 from app.llm.vectors import unit_rows
 from app.llm.wire import (
     DRAIN_TIMEOUT_S,
@@ -56,7 +57,6 @@ class OllamaProvider:
     """Chat over `/api/chat`. Must be made inside a running event loop."""
 
     name = NAME
-    supports = frozenset(ChatOption) - {ChatOption.USER}
 
     def __init__(self, *, base_url: str, timeouts: Timeouts | None = None) -> None:
         self._timeouts = timeouts or Timeouts()
@@ -68,11 +68,14 @@ class OllamaProvider:
         answer = _Answer(request)
         with (
             counted_errors(),
-            _translated_errors(request.model),
+            _translated_errors(),
             StreamClock(self._timeouts) as clock,
         ):
             body = _chat_body(request, self._windows.peek(request.model))
-            response = await clock.wait(self._session.post("api/chat", json=body))
+            response = await clock.wait(
+                # A redirect is no answer: prompts are for this server alone.
+                self._session.post("api/chat", json=body, allow_redirects=False)
+            )
             try:
                 await _raise_for_status(response, request.model)
                 while not answer.is_over:
@@ -84,9 +87,13 @@ class OllamaProvider:
                 response.close()  # a no-op once the body was read to its end
             yield finish
 
+    def supports(self, _model: str) -> frozenset[ChatOption]:
+        """See LLMProvider."""
+        return frozenset(ChatOption) - {ChatOption.USER}
+
     async def list_models(self) -> list[str]:
         """See LLMProvider; the pulled models, newest first, with their tags."""
-        with _translated_errors(""):
+        with _translated_errors():
             async with (
                 asyncio.timeout(self._timeouts.first_content_s),
                 self._session.get("api/tags") as response,
@@ -104,8 +111,10 @@ class OllamaProvider:
         return None
 
     async def _show_window(self, model: str) -> int:
-        with _translated_errors(model):
-            async with self._session.post("api/show", json={"model": model}) as response:
+        with _translated_errors():
+            async with self._session.post(
+                "api/show", json={"model": model}, allow_redirects=False
+            ) as response:
                 await _raise_for_status(response, model)
                 shown = json.loads(await response.read())
             return _window_in(shown)
@@ -140,10 +149,10 @@ class OllamaEmbedding:
         prefix = self._prefixes[is_query]
         # truncate: false, so that a text that is too long is an error and not half a vector.
         body = {"model": self.model, "input": [prefix + t for t in texts], "truncate": False}
-        with _translated_errors(self.model):
+        with _translated_errors():
             async with (
                 asyncio.timeout(timeout_s),
-                self._session.post("api/embed", json=body) as response,
+                self._session.post("api/embed", json=body, allow_redirects=False) as response,
             ):
                 await _raise_for_status(response, self.model)
                 parsed = json.loads(await response.read())
@@ -276,28 +285,7 @@ def _failure(
     return provider_error(kind, NAME, message=message, retry_after_s=retry_after_s)
 
 
-@contextmanager
-def _translated_errors(model: str) -> Iterator[None]:
-    """Turn what aiohttp and odd bodies raise into ProviderError."""
-    try:
-        yield
-    except (TimeoutError, aiohttp.ServerTimeoutError) as exc:
-        raise provider_error(ProviderErrorKind.TIMEOUT, NAME) from exc
-    except aiohttp.ClientPayloadError as exc:  # after the headers, while reading the body
-        raise provider_error(ProviderErrorKind.TRUNCATED, NAME) from exc
-    except (aiohttp.ClientConnectionError, OSError) as exc:
-        raise provider_error(
-            ProviderErrorKind.UNREACHABLE,
-            NAME,
-            message="Ollama can't be reached: is `ollama serve` running at OLLAMA_BASE_URL?",
-        ) from exc
-    except (
-        aiohttp.ClientError,
-        # ValueError covers bad JSON and bad UTF-8, the others a body of another shape.
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        RecursionError,
-    ) as exc:
-        raise provider_error(ProviderErrorKind.PROTOCOL, NAME) from exc
+def _translated_errors() -> AbstractContextManager[None]:
+    return translated_aiohttp_errors(
+        NAME, unreachable="Ollama can't be reached: is `ollama serve` running at OLLAMA_BASE_URL?"
+    )

@@ -25,7 +25,7 @@ from openai.types.chat import ChatCompletionMessageParam
 
 from app.core.errors import ProviderError, ProviderErrorKind
 from app.core.tokens import EstimatingTokenizer, Tokenizer
-from app.llm.aiohttp_transport import AiohttpTransport, Body, body_of
+from app.llm.aiohttp_transport import AiohttpTransport, Body, body_of, stay_with_origin
 from app.llm.base import (
     ChatOption,
     ChatRequest,
@@ -42,6 +42,7 @@ from app.llm.context_windows import (
     find_published_window,
     read_listed_windows,
 )
+from app.llm.http_errors import translated_sdk_http_errors
 from app.llm.vectors import unit_rows
 from app.llm.vocabularies import Vocabularies
 from app.llm.wire import (
@@ -117,7 +118,6 @@ class OpenAIProvider:
     """Chat over `/chat/completions`. `dialect` is told from the URL unless given."""
 
     name: str = NAME
-    supports = frozenset(ChatOption)
 
     def __init__(
         self,
@@ -183,6 +183,10 @@ class OpenAIProvider:
             cast_to=httpx2.Response,
             options={"headers": {_RAW_RESPONSE: "stream"}, "security": {"bearer_auth": True}},
         )
+
+    def supports(self, model: str) -> frozenset[ChatOption]:
+        """See LLMProvider; models that think take none of what changes the draw of a word."""
+        return _options_of(model)
 
     async def list_models(self) -> list[str]:
         """See LLMProvider; sorted."""
@@ -313,19 +317,26 @@ def isolate(client: openai.AsyncOpenAI, **headers: str) -> None:
 def open_http_client(timeouts: Timeouts, *, follows_redirects: bool = True) -> httpx2.AsyncClient:
     """Return the HTTP client of an SDK: it times the connecting, `body_of` reads its bodies.
 
-    On a redirect to another host it leaves out `Authorization`, but no key in another header.
+    It follows no redirect to another origin: prompts and keys are for the one that is configured.
     """
     return httpx2.AsyncClient(
         transport=AiohttpTransport(connect_timeout_s=timeouts.connect_s),
         follow_redirects=follows_redirects,
         headers={"Accept-Encoding": "gzip, deflate"},
+        event_hooks={"response": [stay_with_origin]},
     )
+
+
+def _options_of(model: str) -> frozenset[ChatOption]:
+    thinks = _REASONING_MODEL.search(model)
+    lacking = {ChatOption.TEMPERATURE, ChatOption.TOP_P} if thinks else set()
+    return frozenset(ChatOption) - lacking
 
 
 def _options(request: ChatRequest) -> dict[str, Any]:
     """Return what the request sets, by the names of OpenAI's API."""
     options: dict[str, Any] = {"seed": request.seed}
-    if not _REASONING_MODEL.search(request.model):
+    if ChatOption.TEMPERATURE in _options_of(request.model):
         options |= {"temperature": request.temperature, "top_p": request.top_p}
     options["stop"] = list(request.stop) or None
     options["user"] = request.user or None
@@ -418,36 +429,22 @@ async def drain(body: Body) -> None:
 def _translated_errors(provider: str, model: str) -> Iterator[None]:
     """Turn what the SDK, its HTTP client and odd bodies raise into ProviderError."""
     try:
-        yield
+        with translated_sdk_http_errors(provider):
+            yield
     except openai.APIStatusError as exc:
         raise _status_error(provider, exc, model) from exc
-    except (openai.APITimeoutError, httpx2.TimeoutException, TimeoutError) as exc:
+    except openai.APITimeoutError as exc:
         raise provider_error(ProviderErrorKind.TIMEOUT, provider) from exc
     except openai.APIConnectionError as exc:
         raise provider_error(ProviderErrorKind.UNREACHABLE, provider) from exc
-    except httpx2.RequestError as exc:  # after the headers, while reading the body
-        raise provider_error(ProviderErrorKind.TRUNCATED, provider) from exc
-    except (
-        openai.OpenAIError,
-        httpx2.InvalidURL,
-        # ValueError covers bad JSON and bad UTF-8, the others a body of another shape.
-        ValueError,
-        TypeError,
-        LookupError,
-        AttributeError,
-        RecursionError,
-    ) as exc:
+    except openai.OpenAIError as exc:
         raise provider_error(ProviderErrorKind.PROTOCOL, provider) from exc
 
 
 def _status_error(provider: str, exc: openai.APIStatusError, model: str) -> ProviderError:
     kind = failure_kind(exc.status_code, f"{exc.code} {exc.type} {exc.message}")
-    message = None
-    if kind is ProviderErrorKind.MODEL_NOT_FOUND and model:
-        message = f"The model provider {provider} does not have the model {model}."
-    return provider_error(
-        kind, provider, message=message, retry_after_s=parse_retry_after(exc.response.headers)
-    )
+    retry_after_s = parse_retry_after(exc.response.headers)
+    return provider_error(kind, provider, model=model, retry_after_s=retry_after_s)
 
 
 def _is_filtered(exc: openai.APIStatusError) -> bool:
