@@ -2,21 +2,12 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-
-import structlog
+from collections.abc import Callable
 
 from app.chat.run_log import FrameLog, resolve
-from app.core.db import DATABASE_ERRORS
-from app.core.errors import NotAuthenticated
+from app.core.confirmation import CONFIRM_EVERY_S, Confirm, Confirming
+from app.core.errors import AppError, NotAuthenticated
 from app.core.sse import Alarm, encode_error
-
-log = structlog.get_logger(__name__)
-
-Confirm = Callable[[], Awaitable[object]]
-
-# Once the database could not say. It has most often waited for 3 s by then.
-_CONFIRM_AGAIN_S = 2.0
 
 
 class RunReader:
@@ -33,16 +24,18 @@ class RunReader:
         self.frames = frames
         self._after = after
         self._on_close: Callable[[RunReader], None] | None = on_close
-        self._confirming: asyncio.Task[None] | None = None
+        self._confirming: Confirming | None = None
         self._refusal: bytes | None = None
         self._is_over = False
         self._news: asyncio.Future[None] | None = None
         self._alarm = Alarm(self._ring)
 
-    def confirm_with(self, confirm: Confirm, *, every_s: float, is_due: bool = False) -> None:
+    def confirm_with(
+        self, confirm: Confirm, *, every_s: float = CONFIRM_EVERY_S, is_due: bool = False
+    ) -> None:
         """Ask every so many seconds from now on, and first of all now if that `is_due`."""
         first_s = 0.0 if is_due else every_s
-        self._confirming = asyncio.create_task(self._confirm(confirm, first_s, every_s))
+        self._confirming = Confirming(confirm, self._refuse, every_s=every_s, first_s=first_s)
 
     async def take(self, timeout_s: float) -> bytes | None:
         deadline: float | None = None
@@ -89,27 +82,14 @@ class RunReader:
         """Read no more, once or again."""
         self._alarm.close()
         if self._confirming is not None:
-            self._confirming.cancel()
+            self._confirming.close()
         on_close, self._on_close = self._on_close, None
         if on_close is not None:
             on_close(self)
 
-    async def _confirm(self, confirm: Confirm, first_s: float, every_s: float) -> None:
-        wait_s = first_s
-        while True:
-            await asyncio.sleep(wait_s)
-            wait_s = every_s
-            try:
-                await confirm()
-            except NotAuthenticated as error:
-                self._refusal = encode_error(error.code, error.message, is_retryable=False)
-                self._ring()
-                return
-            except DATABASE_ERRORS as error:
-                # As long as the database is away nobody can be told from anybody.
-                log.info("stream_not_confirmed", error=type(error).__name__)
-                wait_s = min(every_s, _CONFIRM_AGAIN_S)
-            except Exception:  # who can't be asked about reads no more, and may come again
-                log.exception("stream_not_confirmed")
-                self.interrupt()
-                return
+    def _refuse(self, error: AppError) -> None:
+        if isinstance(error, NotAuthenticated):
+            self._refusal = encode_error(error.code, error.message, is_retryable=False)
+            self._ring()
+        else:  # who can't be asked about reads no more, and may come again
+            self.interrupt()

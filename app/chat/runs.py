@@ -156,7 +156,7 @@ class RunEngine:
     async def wait(self, principal: Principal, run_id: UUID) -> RunView:
         """Wait for the end of a run that was started here; that counts as reading.
 
-        Raises NotFound where it is gone by then, and what the database raises.
+        Raises what it failed with, NotFound where it is gone by then, and what the database raises.
         """
         run = self._runs.get(run_id)
         if run is not None and run.task is not None:
@@ -166,6 +166,8 @@ class RunEngine:
             finally:
                 run.readers -= 1
                 run.read_at = time.monotonic()
+            if run.error is not None:
+                raise run.error
         async with self._db.transaction(principal) as session:
             return await load_run(session, principal, run_id)
 
@@ -181,6 +183,9 @@ class RunEngine:
             async with asyncio.timeout(timeout_s):
                 await run.has_content.wait()
         if run.error is not None and not run.log.tokens:
+            if run.task is not None:
+                # Stored first: who asks again at once finds a conversation that is free.
+                await asyncio.wait([run.task], timeout=timeout_s)
             raise run.error
 
     def find_route(self, run_id: UUID) -> Route | None:

@@ -1,7 +1,7 @@
 """Rates, counts, leases and growing delays, several in one call: all are taken, or none is.
 
-One Lua script in Redis, by Redis's clock. While Redis is away each process counts for itself, and
-gives half of each rate.
+One Lua script in Redis, by Redis's clock. While Redis is away each process counts for itself: it
+gives half of each rate, and asks again and again what a count has come to elsewhere.
 """
 
 import asyncio
@@ -28,6 +28,8 @@ LIMITS_WITHOUT_REDIS = Gauge(
 # After a failure Redis is left alone: one that hangs must not cost each call its timeout.
 _REST_S = 1.0
 _MAX_KEYS = 100_000
+# While Redis is away, how long a count may not know what other processes took.
+_SEED_TTL_S = 5.0
 _MICROS = 1_000_000
 _AWAY = object()
 # What a caller is told to wait for whom only others' leases stop: nobody knows when they end.
@@ -61,16 +63,16 @@ class Rate:
 class Count:
     """`amount` of what there is until `ends_at` (Unix seconds); of 0, whether anything is left.
 
-    Counts what a `Seed` began; `limit` None only counts.
+    Somebody must have begun it, with `RateStore.seed`.
     """
 
     key: str
-    limit: int | None
+    limit: int
     amount: int
     ends_at: int
 
     def arguments(self) -> tuple[str | int, ...]:
-        return "count", -1 if self.limit is None else self.limit, self.amount, self.ends_at, 0
+        return "count", self.limit, self.amount, self.ends_at, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,14 +116,21 @@ Check = Rate | Count | Lease | Delay
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a check stands now. `left`: what may still be taken at once.
+    """Where a check stands now, of the `limit` that holds: of a rate half while Redis is away.
 
-    `reset_s`: until all of it is there again. `counter`: which seed a count has.
+    `used` is more than that where the limit was lowered. `reset_s`: until all of it is there
+    again. `counter`: which seed a count has.
     """
 
-    left: int
+    limit: int
+    used: int
     reset_s: float
     counter: int = 0
+
+    @property
+    def left(self) -> int:
+        """What may still be taken at once."""
+        return max(0, self.limit - self.used)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +149,8 @@ class Verdict:
 
 
 # ARGV: five for each key. Returns the check that holds longest (0: none, negative: a count that is
-# not seeded), microseconds to wait, and for each key what is left and microseconds until all is.
+# not seeded), microseconds to wait, and for each key what is left (negative where more than there
+# is was taken) and microseconds until all is.
 _TAKE = """
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -180,13 +190,13 @@ for i, key in ipairs(KEYS) do
     local stored = redis.call('HMGET', key, 'n', 'counter')
     if not stored[1] then return {-i} end
     local used = tonumber(stored[1])
-    if limit >= 0 and (used >= limit or used + amount > limit) then
+    if used >= limit or used + amount > limit then
       hold = math.max(1000000, ends - now)
     else
       used = used + amount
       writes[#writes + 1] = {'HINCRBY', key, 'n', amount}
     end
-    left, reset = math.max(0, limit - used), tonumber(stored[2])
+    left, reset = limit - used, tonumber(stored[2])
   elseif kind == 'lease' then
     local member, ttl = ARGV[at + 3], tonumber(ARGV[at + 4])
     redis.call('ZREMRANGEBYSCORE', key, '-inf', string.format('%.0f', now))
@@ -199,7 +209,7 @@ for i, key in ipairs(KEYS) do
       writes[#writes + 1] = {'ZADD', key, string.format('%.0f', now + ttl), member}
       writes[#writes + 1] = {'PEXPIRE', key, math.ceil(ttl / 1000)}
     end
-    left = math.max(0, limit - used)
+    left = limit - used
   else
     local base, most = tonumber(ARGV[at + 3]), tonumber(ARGV[at + 4])
     local stored = redis.call('HMGET', key, 'n', 'at')
@@ -215,7 +225,7 @@ for i, key in ipairs(KEYS) do
       writes[#writes + 1] = {'HSET', key, 'n', tries, 'at', string.format('%.0f', opens)}
       writes[#writes + 1] = {'PEXPIRE', key, ARGV[at + 5]}
     end
-    left, reset = math.max(0, limit - tries), math.max(0, opens - now)
+    left, reset = limit - tries, math.max(0, opens - now)
   end
   if hold and hold > wait then refused, wait = i, hold end
   told[2 * i + 1], told[2 * i + 2] = left, reset
@@ -299,7 +309,9 @@ class RateStore:
     async def seed(self, check: Count, used: int) -> None:
         """Begin a count with what was used already, unless somebody else just has."""
         counter = secrets.randbelow(2**40)
-        await self._call(self._seed, [check.key], [used, counter, check.ends_at])
+        if await self._call(self._seed, [check.key], [used, counter, check.ends_at]) is None:
+            self._behind.add(check.key)
+            self._local.seed(check, used)
 
     async def settle(self, settlements: Sequence[Settlement]) -> None:
         """Correct counts by what was really used. A count that has ended stays as it is."""
@@ -313,13 +325,13 @@ class RateStore:
             self._behind.update(keys)
             self._local.settle(settlements)
 
-    async def forget(self, key: str, *, member: str | None = None) -> None:
-        """Drop all that is known under a key, or one lease of it."""
-        self._local.forget(key, member)
-        if member is None:
+    async def forget(self, key: str, *, members: Sequence[str] | None = None) -> None:
+        """Drop all that is known under a key, or some leases of it."""
+        self._local.forget(key, members)
+        if members is None:
             await self._ask(lambda: self._redis.delete(key))
         else:
-            await self._ask(lambda: self._redis.zrem(key, member))
+            await self._ask(lambda: self._redis.zrem(key, *members))
 
     async def count_leases(self, key: str) -> int:
         """Return how many there are; while Redis is away, of this process."""
@@ -387,21 +399,35 @@ def _read(checks: Sequence[Check], told: Sequence[int]) -> Verdict:
     standings = []
     for number, check in enumerate(checks, start=1):
         left, reset = told[2 * number : 2 * number + 2]
+        limit = check.free if isinstance(check, Delay) else check.limit
         if isinstance(check, Count):
             reset_s = max(0.0, check.ends_at - time.time())
-            standings.append(Standing(left, reset_s, counter=reset))
+            standings.append(Standing(limit, limit - left, reset_s, counter=reset))
         else:
-            standings.append(Standing(left, reset / _MICROS))
+            standings.append(Standing(limit, limit - left, reset / _MICROS))
     return Verdict(standings, told[0] - 1 if told[0] else None, told[1] / _MICROS)
 
 
+@dataclass(slots=True)
+class _LocalCount:
+    """`known`: by whoever seeded it, and settled since. `held`: taken here, and not settled."""
+
+    counter: int
+    known: int
+    held: int
+    fresh_until: float
+
+
 class LocalRates:
-    """The same in this process alone, with half of each rate. Counts begin with nothing."""
+    """The same in this process alone, with half of each rate.
+
+    A count wants to be seeded anew every 5 s, for what others took; what is held here stays.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._due: dict[str, float] = {}
-        self._counts: dict[str, int] = {}
+        self._counts: dict[str, _LocalCount] = {}
         self._leases: dict[str, dict[str, float]] = {}
         self._tries: dict[str, tuple[int, float, float]] = {}  # tries, opens, forgotten
 
@@ -411,6 +437,9 @@ class LocalRates:
     def take(self, checks: Sequence[Check]) -> Verdict:
         now = self._clock()
         self._make_room(now)
+        for index, check in enumerate(checks):
+            if isinstance(check, Count) and self._wants_seed(check.key, now):
+                return Verdict([], unseeded=index, is_local=True)
         found = [self._look(check, now) for check in checks]
         holds = [hold for _, hold, _ in found]
         refused = max(range(len(holds)), key=holds.__getitem__)
@@ -422,22 +451,46 @@ class LocalRates:
             write()
         return Verdict([standing for standing, _, _ in found], is_local=True)
 
+    def seed(self, check: Count, used: int) -> None:
+        fresh_until = self._clock() + _SEED_TTL_S
+        count = self._counts.get(check.key)
+        if count is None:
+            counter = secrets.randbelow(2**40)
+            self._counts[check.key] = _LocalCount(counter, used, 0, fresh_until)
+        else:
+            count.known, count.fresh_until = used, fresh_until
+
     def settle(self, settlements: Sequence[Settlement]) -> None:
         for each in settlements:
-            self._counts[each.key] = max(
-                0, self._counts.get(each.key, 0) - each.taken + each.actual
-            )
+            count = self._counts.get(each.key)
+            if count is None:
+                continue  # whoever begins it knows of this too
+            count.known += each.actual
+            if count.counter == each.counter:
+                count.held -= each.taken
 
     def count_leases(self, key: str) -> int:
         now = self._clock()
         return sum(ends > now for ends in self._leases.get(key, {}).values())
 
-    def forget(self, key: str, member: str | None = None) -> None:
-        if member is not None:
-            self._leases.get(key, {}).pop(member, None)
+    def forget(self, key: str, members: Sequence[str] | None = None) -> None:
+        if members is not None:
+            leases = self._leases.get(key, {})
+            for member in members:
+                leases.pop(member, None)
             return
         for each in (self._due, self._counts, self._leases, self._tries):
             each.pop(key, None)
+
+    def _wants_seed(self, key: str, now: float) -> bool:
+        count = self._counts.get(key)
+        if count is None:
+            return True
+        if count.fresh_until > now:
+            return False
+        # One asks; the others go on with what is known until it has been told.
+        count.fresh_until = now + _SEED_TTL_S
+        return True
 
     def _look(self, check: Check, now: float) -> tuple[Standing, float, Callable[[], None]]:
         """Return where it stands, seconds that it holds (0: passes), and what taking it does."""
@@ -453,10 +506,12 @@ class LocalRates:
 
     def _look_at_rate(self, check: Rate, now: float) -> tuple[Standing, float, Callable[[], None]]:
         limit = max(1, check.limit // 2)
+        # What costs more than half passes when all of that is there, or it would never.
+        cost = max(-limit, min(limit, check.cost))
         each = check.period_s / limit
         due = max(now, self._due.get(check.key, now))
-        next_due = max(now, due + each * check.cost)
-        hold = next_due - limit * each - now if check.cost > 0 else 0.0
+        next_due = max(now, due + each * cost)
+        hold = next_due - limit * each - now if cost > 0 else 0.0
         # A thousandth of a unit for the sums of floats.
         passes = hold <= each / 1000
         shown = next_due if passes else due
@@ -465,19 +520,21 @@ class LocalRates:
         def write() -> None:
             self._due[check.key] = next_due
 
-        return Standing(left, shown - now), 0.0 if passes else hold, write
+        return Standing(limit, limit - left, shown - now), 0.0 if passes else hold, write
 
     def _look_at_count(self, check: Count) -> tuple[Standing, float, Callable[[], None]]:
-        used = self._counts.get(check.key, 0)
-        limit, reset_s = check.limit, max(1.0, check.ends_at - time.time())
-        passes = limit is None or (used < limit and used + check.amount <= limit)
-        after = used + check.amount if passes else used
+        count = self._counts[check.key]
+        used = count.known + count.held
+        reset_s = max(1.0, check.ends_at - time.time())
+        passes = used < check.limit and used + check.amount <= check.limit
 
         def write() -> None:
-            self._counts[check.key] = after
+            count.held += check.amount
 
-        left = 0 if limit is None else max(0, limit - after)
-        return Standing(left, reset_s), 0.0 if passes else reset_s, write
+        standing = Standing(
+            check.limit, used + check.amount if passes else used, reset_s, count.counter
+        )
+        return standing, 0.0 if passes else reset_s, write
 
     def _look_at_lease(
         self, check: Lease, now: float
@@ -491,8 +548,8 @@ class LocalRates:
         def write() -> None:
             leases[check.member] = now + check.ttl_s
 
-        left = max(0, check.limit - len(leases) - (0 if is_held else 1))
-        return Standing(left, 0.0), 0.0 if passes else _LEASE_WAIT_S, write
+        used = len(leases) + (passes and not is_held)
+        return Standing(check.limit, used, 0.0), 0.0 if passes else _LEASE_WAIT_S, write
 
     def _look_at_delay(
         self, check: Delay, now: float
@@ -506,7 +563,8 @@ class LocalRates:
         def write() -> None:
             self._tries[check.key] = (tries + 1, now + wait_s, now + check.ttl_s)
 
-        return Standing(max(0, check.free - tries - 1), hold or wait_s), hold, write
+        used = tries if hold else tries + 1
+        return Standing(check.free, used, hold or wait_s), hold, write
 
     def _make_room(self, now: float) -> None:
         if len(self._due) > _MAX_KEYS:

@@ -26,7 +26,8 @@ _AWAY_S, _AWAY_PING_S = 10.0, 2.0
 PING_FRAME = ServerSentEvent(data='{"type":"ping"}', sep="\n")
 # To readers that take every frame for a part of the answer: nothing sees it but a proxy.
 PING_COMMENT = ServerSentEvent(comment="ping", sep="\n")
-_PING = PING_FRAME.encode()
+# Between two looks whether the server stops: it tells nobody.
+_STOP_LOOK_S = 0.5
 
 Frame = Mapping[str, Any]
 
@@ -143,8 +144,8 @@ class EncodedSource(Protocol):
 class EncodedStream(Response):
     """Sends frames that are encoded already, as many at once as there are.
 
-    For streams whose frames several readers share, and two thirds of the cost of a FrameStream
-    even for one. Pings while the source is silent, drops a reader that does not read. It is
+    For streams whose frames several readers share, and for short ones: a FrameStream costs five
+    tasks more. Pings while the source is silent, drops a reader that does not read. It is
     the source that knows when the server stops. `retry_ms` tells an `EventSource` how soon to
     come back.
     """
@@ -152,10 +153,16 @@ class EncodedStream(Response):
     media_type = "text/event-stream"
 
     def __init__(
-        self, source: EncodedSource, timing: StreamTiming, *, retry_ms: int | None = None
+        self,
+        source: EncodedSource,
+        timing: StreamTiming,
+        *,
+        retry_ms: int | None = None,
+        ping: ServerSentEvent = PING_FRAME,
     ) -> None:
         self._source = source
         self._timing = timing
+        self._ping = ping
         self._first = b"" if retry_ms is None else b"retry: %d\n\n" % retry_ms
         self.status_code = 200
         self.background = None
@@ -194,7 +201,7 @@ class EncodedStream(Response):
                 deadline.clear()
             chunk = await self._source.take(timing.ping_s)
             if chunk == b"":
-                chunk = _PING
+                chunk = self._ping.encode()
 
     async def _interrupt_when_gone(self, receive: Receive) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -283,6 +290,25 @@ def is_server_stopping() -> bool:
     # The handler is uvicorn's until it has shut down; sse-starlette looks at both in this way.
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return AppStatus.should_exit or bool(getattr(server, "should_exit", False))
+
+
+class Drain:
+    """Calls back `drain_s` after the server was told to stop, unless it is closed before."""
+
+    def __init__(self, interrupt: Callable[[], object], drain_s: float) -> None:
+        self._interrupt = interrupt
+        self._drain_s = drain_s
+        self._loop = asyncio.get_running_loop()
+        self._timer = self._loop.call_later(_STOP_LOOK_S, self._look)
+
+    def close(self) -> None:
+        self._timer.cancel()
+
+    def _look(self) -> None:
+        if is_server_stopping():
+            self._timer = self._loop.call_later(self._drain_s, self._interrupt)
+        else:
+            self._timer = self._loop.call_later(_STOP_LOOK_S, self._look)
 
 
 _encode = json.JSONEncoder(separators=(",", ":")).encode

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -20,11 +20,20 @@ from app.chat.document_texts import with_passages
 from app.chat.events import Citation, Done, Failure, Start, spans_frame, usage_frame
 from app.chat.pipeline import Answer, Answerer, Question, Route
 from app.chat.runs import RunEngine
-from app.chat.streaming import AnswerStream
-from app.core.connection import while_connected
+from app.chat.streaming import AnswerStream, EncodedAnswer, NumberedFrames
+from app.core.connection import while_served
 from app.core.db import Database
-from app.core.errors import AppError, Conflict, ProviderError, ProviderErrorKind, Unavailable
-from app.core.sse import EncodedStream, FrameStream, StreamTiming
+from app.core.errors import (
+    AppError,
+    BudgetExceeded,
+    Conflict,
+    InvalidRequest,
+    ProviderError,
+    ProviderErrorKind,
+    RateLimited,
+    Unavailable,
+)
+from app.core.sse import EncodedStream, StreamTiming
 from app.dependencies import (
     AnswererDep,
     Asker,
@@ -123,9 +132,7 @@ async def chat(
         begun = await begin_answer(body, request, caller, answerer, runs, key=idempotency_key)
         run_id = UUID(begun.body["run_id"])
         _mark_replayed(response, begun)
-        collected = await while_connected(
-            request.receive, collect_run(resources.db, runs, caller, run_id)
-        )
+        collected = await while_served(request, collect_run(resources.db, runs, caller, run_id))
     else:
         collected = await answer_whole(body.to_question(), request, caller, answerer)
     set_route_headers(response, collected.route)
@@ -146,18 +153,18 @@ async def chat_stream(
     """The same as frames: `{"token": …}` and at last `{"done": true}`."""
     await take_stream_place(request, caller)
     if not _is_kept(body, idempotency_key):
-        answer = await prepare_answer(body.to_question(), request, caller, answerer)
-        answering = await begin_stream(answer, request, timing)
-        streamed = FrameStream(answering, timing)
+        answering = await open_stream(body.to_question(), request, caller, answerer, timing)
+        streamed = EncodedStream(EncodedAnswer(answering, NumberedFrames().encode), timing)
         set_route_headers(streamed, answering.route)
         return streamed
     runs.refuse_too_many(caller)  # while nothing has begun that nobody would read
     begun = await begin_answer(body, request, caller, answerer, runs, key=idempotency_key)
     run_id = UUID(begun.body["run_id"])
     wait = runs.wait_until_begun(run_id, timing.status_wait_s)
-    await while_connected(request.receive, wait)
+    await while_served(request, wait)
     reader = await runs.open(caller, run_id)
     assert reader is not None  # noqa: S101  # it has seen nothing yet
+    reader.confirm_with(request.state.confirm)
     stream = EncodedStream(reader, timing)
     set_route_headers(stream, runs.find_route(run_id))
     _mark_replayed(stream, begun)
@@ -208,7 +215,7 @@ async def prepare_answer(
     The answer is not kept. Raises ClientGone.
     """
 
-    return await while_connected(request.receive, _prepare(question, caller, answerer))
+    return await while_served(request, _prepare(question, caller, answerer))
 
 
 async def answer_whole(
@@ -222,7 +229,7 @@ async def answer_whole(
     async def answer() -> CollectedAnswer:
         return await collect(await _prepare(question, caller, answerer))
 
-    return await while_connected(request.receive, answer())
+    return await while_served(request, answer())
 
 
 async def _prepare(question: Question, caller: Principal, answerer: Answerer) -> Answer:
@@ -230,14 +237,33 @@ async def _prepare(question: Question, caller: Principal, answerer: Answerer) ->
     return Answer(await answerer.prepare(caller, admitted))
 
 
-async def begin_stream(answer: Answer, request: Request, timing: StreamTiming) -> AnswerStream:
-    """Let the provider's first event decide the status, if it comes in time.
+async def open_stream(
+    question: Question,
+    request: Request,
+    caller: Principal,
+    answerer: Answerer,
+    timing: StreamTiming,
+) -> AnswerStream:
+    """Check, prepare, and let the provider's first event decide the status, if it comes in time.
 
-    Raises what the provider failed with, and ClientGone.
+    Raises what refuses the question, what the provider failed with, and ClientGone.
     """
-    stream = AnswerStream(answer)
+
+    async def begin() -> AnswerStream:
+        return await _begin(await _prepare(question, caller, answerer), request, timing)
+
+    return await while_served(request, begin())
+
+
+async def begin_stream(answer: Answer, request: Request, timing: StreamTiming) -> AnswerStream:
+    """The same for an answer that is prepared."""
+    return await while_served(request, _begin(answer, request, timing))
+
+
+async def _begin(answer: Answer, request: Request, timing: StreamTiming) -> AnswerStream:
+    stream = AnswerStream(answer, drain_s=timing.drain_s, confirm=request.state.confirm)
     try:
-        await while_connected(request.receive, stream.wait_until_begun(timing.status_wait_s))
+        await stream.wait_until_begun(timing.status_wait_s)
     except BaseException:
         await stream.aclose()
         raise
@@ -250,6 +276,15 @@ async def collect(answer: Answer) -> CollectedAnswer:
         done = [event async for event in events][-1]
     assert isinstance(done, Done)  # noqa: S101  # the promise of events()
     return CollectedAnswer(answer.start, answer.text, answer.citations, done)
+
+
+# What refuses a call of the model when its prompt is known: the size, the budget, the day's tokens.
+_ERRORS: Mapping[str, type[AppError]] = {
+    "context_length_exceeded": InvalidRequest,
+    "budget_exceeded": BudgetExceeded,
+    "budget_reserved": RateLimited,
+    "tokens_per_day_exceeded": RateLimited,
+}
 
 
 async def collect_run(
@@ -274,10 +309,11 @@ async def collect_run(
 
 
 def _to_error(failure: Failure) -> AppError:
+    """Return what another process made of it: of the error only code and message are kept."""
     prefix, _, kind = failure.code.partition("_")
     if prefix == "provider" and kind in map(str, ProviderErrorKind):
         return ProviderError(failure.message, kind=ProviderErrorKind(kind), provider="")
-    return Unavailable(failure.message, code=failure.code)
+    return _ERRORS.get(failure.code, Unavailable)(failure.message, code=failure.code)
 
 
 def _to_response(

@@ -22,7 +22,7 @@ from app.chat.branches import find_question_of
 from app.chat.pipeline import Admitted, Answerer, Question
 from app.chat.recording import BegunRun, RunRequest, begin_run
 from app.chat.runs import RunEngine
-from app.core.connection import while_connected
+from app.core.connection import while_served
 from app.core.text import AnyText
 from app.llm.base import Message, Role
 from app.models.conversations import RunStatus
@@ -132,7 +132,7 @@ async def begin_answer(
                     session, caller, body.conversation_id, answer_id=body.replaces
                 )
                 question = replace(question, messages=(Message(Role.USER, asked),))
-    admitted = await while_connected(request.receive, answerer.admit(caller, question))
+    admitted = await while_served(request, answerer.admit(caller, question))
     return await _begin(body, caller, runs, admitted, key=key, is_detached=is_detached)
 
 

@@ -14,9 +14,7 @@ What those must know:
 """
 
 import time
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
-from functools import partial
+from collections.abc import Mapping
 from hashlib import sha256
 from typing import Annotated, Any, Literal, Self
 from uuid import UUID
@@ -26,17 +24,17 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from app.accounts.principal import Principal
 from app.chat.admission import MAX_WAIT_S
-from app.chat.events import to_frame
+from app.chat.events import Citation, Done, Event, Failure, Start, Token, to_frame
 from app.chat.pipeline import Question
-from app.core.sse import PING_COMMENT, Frame, FrameStream, to_json_line
+from app.chat.streaming import EncodedAnswer
+from app.core.sse import PING_COMMENT, EncodedStream, Frame, to_json_line
 from app.core.text import AnyText
 from app.dependencies import AnswererDep, Asker, StreamTimingDep, take_stream_place
 from app.llm.base import Message, Role
 from app.routers.chat import (
     CollectedAnswer,
     answer_whole,
-    begin_stream,
-    prepare_answer,
+    open_stream,
     set_route_headers,
 )
 from app.routers.openai_shapes import FILE, leave_known, quote, to_id
@@ -48,7 +46,7 @@ router = APIRouter(prefix="/v1", tags=["openai"])
 DOCS_SUFFIX = "+docs"
 # What is searched with; without documents only the model's window counts.
 MAX_QUESTION = 10_000
-MAX_MESSAGE = 1_000_000
+MAX_MESSAGE = 8 * 1024 * 1024
 # More than any vendor's model writes: its own limit is its vendor's to say.
 MAX_OUTPUT_TOKENS = 131_072
 # What every model in use may write.
@@ -213,6 +211,7 @@ class CompletionRequest(FilterFields):
             ),
             model=self.model,
             temperature=temperature if self.temperature is None else self.temperature,
+            insists_on_temperature=self.temperature is not None,
             max_tokens=self.max_completion_tokens or self.max_tokens or max_tokens,
             use_rag=with_documents,
             filter=self.to_filter(),
@@ -286,14 +285,12 @@ async def create_completion(
     """Answer as OpenAI does; from the caller's documents with citations as annotations."""
     if body.stream:
         await take_stream_place(request, caller)
-    question = body.to_question(caller)
-    if body.stream:
-        answer = await prepare_answer(question, request, caller, answerer)
-        stream = await begin_stream(answer, request, timing)
-        write = partial(_write_chunks, include_usage=body.stream_options.include_usage)
-        streamed = FrameStream(stream, timing, write=write, ping=PING_COMMENT)
+        stream = await open_stream(body.to_question(caller), request, caller, answerer, timing)
+        chunks = _Chunks(include_usage=body.stream_options.include_usage)
+        streamed = EncodedStream(EncodedAnswer(stream, chunks.encode), timing, ping=PING_COMMENT)
         set_route_headers(streamed, stream.route)
         return streamed
+    question = body.to_question(caller)
     collected = await answer_whole(question, request, caller, answerer)
     set_route_headers(response, collected.route)
     return _to_completion(collected)
@@ -305,7 +302,7 @@ def pseudonym_of(caller: Principal, user: str) -> str:
 
 
 def _to_completion(collected: CollectedAnswer) -> CompletionOut:
-    start, done = to_frame(collected.start), to_frame(collected.done)
+    start, done = collected.start, collected.done
     message = CompletionMessageOut(
         content=collected.text,
         annotations=[
@@ -314,59 +311,72 @@ def _to_completion(collected: CollectedAnswer) -> CompletionOut:
     )
     return CompletionOut(
         **_head(start),
-        choices=[ChoiceOut(message=message, finish_reason=done["finish_reason"])],
+        choices=[ChoiceOut(message=message, finish_reason=done.finish_reason)],
         usage=CompletionUsageOut(**_usage(done)),
-        degraded=done["degraded"],
+        degraded=done.degraded,
     )
 
 
-async def _write_chunks(
-    frames: AsyncGenerator[Frame], *, include_usage: bool
-) -> AsyncGenerator[bytes]:
-    """Yield the frames of one answer as OpenAI's chunks, without ids and in OpenAI's order."""
-    head: dict[str, Any] = {}
-    annotations: list[dict[str, Any]] = []
-    has_begun = False
+class _Chunks:
+    """Encodes the events of one answer as OpenAI's chunks, without ids and in OpenAI's order."""
 
-    def chunk(delta: Mapping[str, Any], finish_reason: str | None = None, **more: Any) -> bytes:
+    def __init__(self, *, include_usage: bool) -> None:
+        self._include_usage = include_usage
+        self._head: dict[str, Any] = {}
+        self._annotations: list[dict[str, Any]] = []
+        self._has_begun = False
+        self._has_failed = False
+
+    def encode(self, event: Event) -> bytes:
+        """Return the event's chunks, which may be none."""
+        match event:
+            case Token():
+                return self._chunk({"content": event.text})
+            case Start():
+                return self._begin(event)
+            case Citation():
+                self._annotations.append(annotation_of(to_frame(event)))
+            case Failure():
+                self._has_failed = True
+                return encode_chunk({"error": _error(event)})
+            case Done() if not self._has_failed:
+                return self._end(event)
+        return b""
+
+    def _begin(self, start: Start) -> bytes:
+        self._head = _head(start) | {"object": "chat.completion.chunk"}
+        if self._include_usage:
+            self._head["usage"] = None
+        if self._has_begun:  # another model takes over
+            return b""
+        self._has_begun = True
+        return self._chunk({"role": "assistant", "content": ""})
+
+    def _end(self, done: Done) -> bytes:
+        chunks = []
+        if self._annotations:
+            chunks.append(self._chunk({"annotations": self._annotations}))
+        chunks.append(self._chunk({}, done.finish_reason, degraded=done.degraded))
+        if self._include_usage:
+            chunks.append(encode_chunk(self._head | {"choices": [], "usage": _usage(done)}))
+        return b"".join((*chunks, b"data: [DONE]\n\n"))
+
+    def _chunk(
+        self, delta: Mapping[str, Any], finish_reason: str | None = None, **more: Any
+    ) -> bytes:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return encode_chunk(head | {"choices": [choice]} | more)
-
-    async with aclosing(frames):
-        async for frame in frames:
-            match frame["type"]:
-                case "start":
-                    head = _head(frame) | {"object": "chat.completion.chunk"}
-                    if include_usage:
-                        head["usage"] = None
-                    if not has_begun:  # once more where another model takes over
-                        yield chunk({"role": "assistant", "content": ""})
-                    has_begun = True
-                case "token":
-                    yield chunk({"content": frame["token"]})
-                case "citation":
-                    annotations.append(annotation_of(frame))
-                case "error":
-                    yield encode_chunk({"error": _error(frame)})
-                    return
-                case "done":
-                    if annotations:
-                        yield chunk({"annotations": annotations})
-                    yield chunk({}, frame["finish_reason"], degraded=frame["degraded"])
-                    if include_usage:
-                        yield encode_chunk(head | {"choices": [], "usage": _usage(frame)})
-                    yield b"data: [DONE]\n\n"
+        return encode_chunk(self._head | {"choices": [choice]} | more)
 
 
 def encode_chunk(content: Frame) -> bytes:
     return b"data: %b\n\n" % to_json_line(content).encode()
 
 
-def _head(start: Frame) -> dict[str, Any]:
+def _head(start: Start) -> dict[str, Any]:
     return {
-        "id": f"chatcmpl-{UUID(start['run_id']).hex}",
+        "id": f"chatcmpl-{start.run_id.hex}",
         "created": int(time.time()),
-        "model": start["model"],
+        "model": start.model,
     }
 
 
@@ -386,19 +396,19 @@ _SAME_NAMES = (
 )
 
 
-def _usage(done: Frame) -> dict[str, int]:
-    usage = done["usage"]
+def _usage(done: Done) -> dict[str, int]:
+    usage = done.usage
     return {
-        "prompt_tokens": usage["input_tokens"],
-        "completion_tokens": usage["output_tokens"],
-        "total_tokens": usage["total_tokens"],
+        "prompt_tokens": usage.input_tokens,
+        "completion_tokens": usage.output_tokens,
+        "total_tokens": usage.input_tokens + usage.output_tokens,
     }
 
 
-def _error(failure: Frame) -> dict[str, Any]:
+def _error(failure: Failure) -> dict[str, Any]:
     return {
-        "message": failure["message"],
+        "message": failure.message,
         "type": "server_error",
         "param": None,
-        "code": failure["code"],
+        "code": failure.code,
     }

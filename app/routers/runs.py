@@ -108,7 +108,12 @@ async def create_run(
     runs: RunsDep,
     idempotency_key: IdempotencyKeyHeader = None,
 ) -> RunCreated:
-    """Begin an answer, and say where its events are. 409 while the conversation has another."""
+    """Begin an answer, and say where its events are. 409 while the conversation has another.
+
+    429 (`too_many_streams`) while its reader would have no place.
+    """
+    if not body.detached:
+        await take_stream_place(request, caller)
     answer = await begin_answer(
         body, request, caller, answerer, runs, key=idempotency_key, is_detached=body.detached
     )

@@ -1,7 +1,7 @@
 """Who may call how often: rates by feature, tokens of a day, streams at once, by the plan.
 
 One call to Redis takes from all levels or from none. Redis holds no truth: the tokens of today are
-counted on from what the database knows, and rates begin anew.
+counted on from what the database knows, with and without it, and rates begin anew.
 """
 
 import asyncio
@@ -35,6 +35,8 @@ RATE_LIMIT_HEADERS = tuple(
 STREAM_TTL_S = 60.0
 _RENEW_S = 20.0
 _RENEWED_AT_ONCE = 100
+# How long a place waits for the next stream of its organization here, before others can have it.
+_LINGER_S = 0.02
 # So long a crowd may take to get in, and exactly as many pass as the limit says.
 _STEP_S = 5.0
 _SECONDS_PER_DAY = 86_400
@@ -87,9 +89,9 @@ class StreamPlace:
     lease: Lease
     limiter: "Limiter"
 
-    async def release(self) -> None:
-        """Give it to others. Twice is fine."""
-        await self.limiter.release(self)
+    def release(self) -> None:
+        """Give it to others, in a moment. Twice is fine."""
+        self.limiter.release(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +101,6 @@ class _Limited:
     check: Check
     name: str
     level: Level
-    limit: int
 
 
 @dataclass(slots=True)
@@ -111,7 +112,9 @@ class Limiter:
     tokens_used: TokensUsed
     step_s: float = _STEP_S
     _places: set[StreamPlace] = field(default_factory=set)
+    _free: dict[str, list[Lease]] = field(default_factory=dict)  # by key
     _renewing: asyncio.Task[None] | None = None
+    _dropping: asyncio.Task[None] | None = None
 
     async def limits_of(self, org_id: UUID) -> Limits:
         """Return what holds for an organization, as of at most 5 s ago."""
@@ -166,8 +169,11 @@ class Limiter:
         """Take a place for a stream. Raises LimitReached (`too_many_streams`)."""
         limits = await self.limits_of(caller.org_id)
         lease = Lease(f"{_prefix(caller)}:streams", limits.streams, uuid4().hex, STREAM_TTL_S)
-        asked = [_Limited(lease, "streams", Level.ORGANIZATION, limits.streams)]
-        _refuse(asked, await self.store.take([lease]), {})
+        free = self._free.get(lease.key)
+        if free and free[-1].limit == lease.limit:  # or it was changed since, and is asked anew
+            lease = free.pop()
+        else:
+            await self._take_lease(lease)
         place = StreamPlace(lease, self)
         self._places.add(place)
         if self._renewing is None:
@@ -175,10 +181,32 @@ class Limiter:
             self._renewing = asyncio.create_task(self._renew(), context=Context())
         return place
 
-    async def release(self, place: StreamPlace) -> None:
+    async def _take_lease(self, lease: Lease) -> None:
+        verdict = await self.store.take([lease])
+        if verdict.refused is not None:
+            # Places that linger are nobody's: once more when those of now are gone.
+            await asyncio.sleep(2 * _LINGER_S)
+            verdict = await self.store.take([lease])
+        _refuse([_Limited(lease, "streams", Level.ORGANIZATION)], verdict, {})
+
+    def release(self, place: StreamPlace) -> None:
         if place in self._places:
             self._places.remove(place)
-            await self.store.forget(place.lease.key, member=place.lease.member)
+            self._free.setdefault(place.lease.key, []).append(place.lease)
+            if self._dropping is None:
+                self._dropping = asyncio.create_task(self._drop_soon(), context=Context())
+
+    async def _drop_soon(self) -> None:
+        while self._free:
+            await asyncio.sleep(_LINGER_S)
+            await self._drop_free()
+        self._dropping = None
+
+    async def _drop_free(self) -> None:
+        free, self._free = self._free, {}
+        for key, leases in free.items():
+            if leases:
+                await self.store.forget(key, members=[lease.member for lease in leases])
 
     async def use_of(self, caller: LimitedCaller) -> Use:
         """Return what an organization uses just now. Nothing is taken."""
@@ -190,26 +218,30 @@ class Limiter:
                 rates[feature] = cast(Rate, found[0].check)
         standings = (await self.store.take(list(rates.values()))).standings
         requests = {
-            feature: rate.limit - standing.left
-            for (feature, rate), standing in zip(rates.items(), standings, strict=False)
+            feature: standing.used for feature, standing in zip(rates, standings, strict=False)
         }
         counts = [
             each for each in _token_counts(caller, limits, 0) if each.level is Level.ORGANIZATION
         ]
         if counts:
             standings = (await self._take(caller, counts)).standings
-            tokens = counts[0].limit - standings[0].left if standings else 0
+            tokens = standings[0].used if standings else 0
         else:
             tokens = await self._tokens_used(caller, Level.ORGANIZATION)
+        await self._drop_free()
         streams = await self.store.count_leases(f"{_prefix(caller)}:streams")
         return Use(requests, tokens, streams)
 
     async def aclose(self) -> None:
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.wait([self._renewing])
+        tasks = [task for task in (self._renewing, self._dropping) if task is not None]
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         for place in list(self._places):
-            await self.release(place)
+            self._free.setdefault(place.lease.key, []).append(place.lease)
+        self._places.clear()
+        await self._drop_free()
 
     async def _take(self, caller: LimitedCaller, asked: Sequence[_Limited]) -> Verdict:
         """Take all checks; first seed those counts that nobody has begun."""
@@ -266,16 +298,16 @@ def _rates(
                 cost=min(units, allowed),
                 step_s=step_s,
             )
-            rates.append(_Limited(rate, f"{feature.value}_requests_per_minute", level, allowed))
+            rates.append(_Limited(rate, f"{feature.value}_requests_per_minute", level))
     own = _limit_of_key(caller, "requests_per_minute")
     if own is not None:
         name = f"{_prefix(caller)}:requests:{own}:{_subject(caller, Level.KEY)}"
         rate = Rate(name, own, cost=min(units, own), step_s=step_s)
-        rates.append(_Limited(rate, "requests_per_minute", Level.KEY, own))
+        rates.append(_Limited(rate, "requests_per_minute", Level.KEY))
     if limits.address_per_minute is not None:
         allowed = limits.address_per_minute
         rate = Rate(f"footnote:limits:address:{allowed}:{address}", allowed, step_s=step_s)
-        rates.append(_Limited(rate, "requests_per_minute", Level.ADDRESS, allowed))
+        rates.append(_Limited(rate, "requests_per_minute", Level.ADDRESS))
     return rates
 
 
@@ -292,7 +324,6 @@ def _token_counts(caller: LimitedCaller, limits: Limits, tokens: int) -> list[_L
             Count(_tokens_key(caller, level), limit, tokens, _end_of_day()),
             "tokens_per_day",
             level,
-            limit,
         )
         for level, limit in allowed.items()
     ]
@@ -341,17 +372,17 @@ def _refuse(asked: Sequence[_Limited], verdict: Verdict, headers: Mapping[str, s
     """Raise RateLimited if a check holds."""
     if verdict.refused is None:
         return
-    held = asked[verdict.refused]
+    held, allowed = asked[verdict.refused], verdict.standings[verdict.refused].limit
     REFUSED_REQUESTS.labels(limit=held.name, level=held.level.value).inc()
     code, message = _REASONS.get(held.name, ("rate_limit_exceeded", _TOO_FAST))
     reached = LimitReached(
-        message.format(limit=held.limit, level=held.level.value),
+        message.format(limit=allowed, level=held.level.value),
         code=code,
         retry_after_s=verdict.wait_s,
         details={
             "limit": held.name,
             "level": held.level.value,
-            "allowed": held.limit,
+            "allowed": allowed,
             "retry_after_ms": round(1000 * verdict.wait_s),
         },
     )
@@ -359,7 +390,10 @@ def _refuse(asked: Sequence[_Limited], verdict: Verdict, headers: Mapping[str, s
     raise reached
 
 
-_TOO_FAST = "At most {limit} of these requests in a minute: a limit of the {level}."
+_TOO_FAST = (
+    "At most {limit} of these requests at once, and after that {limit} a minute, evenly:"
+    " a limit of the {level}."
+)
 _REASONS = {
     "tokens_per_day": (
         "tokens_per_day_exceeded",
@@ -380,9 +414,9 @@ def _headers(asked: Sequence[_Limited], standings: Sequence[Standing]) -> dict[s
     for unit, kind in (("requests", Rate), ("tokens", Count)):
         found = [pair for pair in pairs if isinstance(pair[0].check, kind)]
         if found:
-            limited, standing = min(found, key=lambda pair: pair[1].left)
+            _, standing = min(found, key=lambda pair: pair[1].left)
             headers |= {
-                f"x-ratelimit-limit-{unit}": str(limited.limit),
+                f"x-ratelimit-limit-{unit}": str(standing.limit),
                 f"x-ratelimit-remaining-{unit}": str(standing.left),
                 f"x-ratelimit-reset-{unit}": format_duration(standing.reset_s),
             }

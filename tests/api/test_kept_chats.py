@@ -13,6 +13,7 @@ from app.config import Settings
 from app.ingestion.pipeline import Ingester
 from tests.conftest import ingest_all, serve
 from tests.frames import check_stream, parse_frames
+from tests.openai_api import with_openai
 from tests.pdfs import text_pdf
 from tests.people import Person
 from tests.provider_server import Failure, ProviderServer, Reply
@@ -21,16 +22,13 @@ Served = tuple[FastAPI, httpx2.AsyncClient]
 
 
 @pytest.fixture(scope="module")
-async def provider() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer(default=Reply(text="Seven zebras.")) as server:
-        yield server
+def default_reply() -> Reply:
+    return Reply(text="Seven zebras.")
 
 
 @pytest.fixture(scope="module")
 async def remote(settings: Settings, provider: ProviderServer) -> AsyncIterator[Served]:
-    key = type(settings.openai_api_key)("sk-test-0123456789")
-    changes = {"openai_api_key": key, "openai_base_url": provider.openai_url}
-    async with serve(settings.model_copy(update=changes)) as pair:
+    async with serve(with_openai(settings, provider)) as pair:
         yield pair
 
 
@@ -110,9 +108,7 @@ async def test_the_same_key_asks_the_model_once(asker: Person, provider: Provide
 async def test_waiting_for_the_answer_of_another_process_counts_as_reading(
     person: Person, settings: Settings, provider: ProviderServer
 ) -> None:
-    key = type(settings.openai_api_key)("sk-test-0123456789")
-    openai = {"openai_api_key": key, "openai_base_url": provider.openai_url}
-    changed = settings.model_copy(update={**openai, "run_unread_s": 1.0})
+    changed = with_openai(settings, provider, run_unread_s=3.0)
     provider.script(Reply(text="Seven zebras live here. " * 4, chunk_delay_s=0.4))
     headers = person.headers | {"Idempotency-Key": uuid4().hex}
     asked, url = body("How many zebras?"), "/api/v1/chat/"

@@ -4,7 +4,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -18,8 +18,10 @@ from sqlalchemy import text
 from app.accounts.operators import set_operator
 from app.config import Settings
 from app.core.errors import RateLimited
+from app.core.rates import RateStore
+from app.core.redis import open_redis
 from app.resources import Resources
-from app.usage.limits import format_duration
+from app.usage.limits import Limiter, format_duration
 from app.usage.plans import (
     PLANS,
     Feature,
@@ -297,14 +299,73 @@ async def test_reserving_in_parallel_never_exceeds_the_day(
 async def test_only_so_many_streams_are_open_at_once(person: Person, resources: Resources) -> None:
     await limit(resources, person, streams=1)
     place = await resources.limiter.open_stream(payer_of(person))
-    refused = await person.post("/api/v1/chat/stream", json=QUESTION)
-    assert refused.status_code == 429
-    assert refused.json()["error"]["code"] == "too_many_streams"
-    assert refused.headers["retry-after"] == "1"
-    await place.release()
-    await place.release()
+    for path in ("/api/v1/chat/stream", "/api/v1/chat/runs"):
+        refused = await person.post(path, json=QUESTION)
+        assert refused.status_code == 429
+        assert refused.json()["error"]["code"] == "too_many_streams"
+        assert refused.headers["retry-after"] == "1"
+    assert (await person.get("/api/v1/conversations")).json()["items"] == []
+    unread = await person.post("/api/v1/chat/runs", json=QUESTION | {"detached": True})
+    assert unread.status_code == 201
+    place.release()
+    place.release()
     for _ in range(3):  # each gives its place back
         assert (await person.post("/api/v1/chat/stream", json=QUESTION)).status_code == 200
+
+
+async def test_a_place_that_was_given_back_is_there_once(
+    person: Person, resources: Resources
+) -> None:
+    await limit(resources, person, streams=2)
+    limiter, payer = resources.limiter, payer_of(person)
+    first = await limiter.open_stream(payer)
+    first.release()
+    second = await limiter.open_stream(payer)
+    first.release()
+    third = await limiter.open_stream(payer)
+    with pytest.raises(RateLimited):
+        await limiter.open_stream(payer)
+    second.release()
+    third.release()
+
+
+async def test_a_lowered_limit_holds_though_streams_follow_each_other(
+    person: Person, resources: Resources
+) -> None:
+    await limit(resources, person, streams=2)
+    limiter, payer = resources.limiter, payer_of(person)
+    places = [await limiter.open_stream(payer) for _ in range(2)]
+    await limit(resources, person, streams=1)
+    places[0].release()
+    with pytest.raises(RateLimited):
+        await limiter.open_stream(payer)
+    places[1].release()
+    (await limiter.open_stream(payer)).release()
+
+
+async def test_a_place_that_nobody_follows_in_is_for_other_processes(
+    settings: Settings, person: Person, resources: Resources
+) -> None:
+    await limit(resources, person, streams=1)
+    here, payer = resources.limiter, payer_of(person)
+    redis = open_redis(settings.redis_url, timeout_s=2.0, max_connections=1)
+    elsewhere = Limiter(RateStore(redis), here.directory, here.tokens_used)
+    try:
+        held = await here.open_stream(payer)
+        with pytest.raises(RateLimited):
+            await elsewhere.open_stream(payer)
+        held.release()
+        place = None
+        async with asyncio.timeout(5):
+            while place is None:
+                with suppress(RateLimited):
+                    place = await elsewhere.open_stream(payer)
+        with pytest.raises(RateLimited):
+            await here.open_stream(payer)
+    finally:
+        await elsewhere.aclose()
+        await redis.aclose(close_connection_pool=True)
+    (await here.open_stream(payer)).release()  # a process that stops gives back what it has
 
 
 @asynccontextmanager
@@ -392,7 +453,7 @@ async def test_an_organization_sees_its_limits_and_what_it_uses(
     place = await resources.limiter.open_stream(payer_of(person))
     held = await resources.limiter.reserve_tokens(payer_of(person), 50)
     seen = (await person.get("/api/v1/organization/limits")).json()
-    await place.release()
+    place.release()
     await resources.limiter.settle_tokens(held, 0)
     assert seen["plan"] == "pro"
     assert seen["limits"]["search_per_minute"] == 10

@@ -18,7 +18,7 @@ from app.config import Settings
 from app.core.ids import new_id
 from app.core.sse import StreamTiming
 from app.core.stream_tokens import StreamAudience, StreamScope
-from app.dependencies import get_answerer, get_stream_timing
+from app.dependencies import get_stream_timing
 from app.ingestion.pipeline import Ingester
 from app.llm.base import Message, Role
 from app.models.accounts import MemberRole
@@ -26,6 +26,7 @@ from app.models.conversations import RunStatus
 from tests.conftest import ingest_all
 from tests.frames import parse_frames
 from tests.integration.test_streams import Server, listen
+from tests.openai_api import with_openai
 from tests.people import Person, register
 from tests.provider_server import Failure, ProviderServer, Reply
 from tests.run_streams import (
@@ -47,22 +48,19 @@ ENDLESS = Reply(text="word " * 4000, chunk_delay_s=0.01)
 
 
 @pytest.fixture(scope="module")
-async def provider() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer(default=Reply(text=ANSWER)) as server:
-        yield server
+def default_reply() -> Reply:
+    return Reply(text=ANSWER)
 
 
 @pytest.fixture(scope="module")
 def configured(settings: Settings, provider: ProviderServer) -> Settings:
-    return settings.model_copy(
-        update={
-            "openai_api_key": type(settings.openai_api_key)("sk-test-0123456789"),
-            "openai_base_url": provider.openai_url,
-            "ollama_base_url": provider.url,
-            "default_model": MODELS[0],
-            "model_first_content_timeout_s": 0.5,
-            "model_idle_timeout_s": 0.5,
-        }
+    return with_openai(
+        settings,
+        provider,
+        ollama_base_url=provider.url,
+        default_model=MODELS[0],
+        model_first_content_timeout_s=0.5,
+        model_idle_timeout_s=0.5,
     )
 
 
@@ -386,7 +384,7 @@ async def test_cancelling_before_the_first_step(
     runs = server.resources.runs
     principal = await server.resources.principals.resolve(reader.tokens["access_token"])
     question = Question((Message(Role.USER, "x"),), MODELS[0], 0.0, 16, use_rag=False)
-    admitted = await (await get_answerer(server.resources)).admit(principal, question)
+    admitted = await server.resources.answerer.admit(principal, question)
     async with runs.beginning(principal) as session:
         begun = await begin_run(session, principal, RunRequest("x", admitted.model_id))
     runs.start(principal, begun, admitted, is_detached=False)

@@ -159,7 +159,7 @@ async def test_leases_run_out_unless_they_are_renewed(store: RateStore, key: str
     assert await store.count_leases(key) == 1
     assert passed([await store.take([leases[2]])]) == 1
     assert passed([await store.take([leases[1]])]) == 0
-    await store.forget(key, member="one")
+    await store.forget(key, members=["one"])
     assert passed([await store.take([leases[1]])]) == 1
 
 
@@ -237,6 +237,8 @@ async def test_while_redis_is_away_half_of_each_rate_holds(
         assert passed(verdicts) == 50
         assert without_redis() == 1.0
         count = Count(f"{key}:count", 10, 4, int(time.time()) + 60)
+        assert (await store.take([count])).unseeded == 0
+        await store.seed(count, 2)
         assert passed([await store.take([count]) for _ in range(3)]) == 2
         server.spawn()
         await asyncio.to_thread(server.wait_until_ready)

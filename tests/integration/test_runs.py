@@ -27,6 +27,7 @@ from app.migrations import upgrade
 from app.models.conversations import MAX_EVENTS
 from tests.frames import Frame
 from tests.integration.test_streams import Server, api_process, listen
+from tests.openai_api import with_openai
 from tests.people import Person, register
 from tests.provider_server import Failure, ProviderServer, Reply
 from tests.run_streams import (
@@ -57,21 +58,18 @@ class Elsewhere:
 
 
 @pytest.fixture(scope="module")
-async def provider() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer(default=Reply(text=ANSWER)) as server:
-        yield server
+def default_reply() -> Reply:
+    return Reply(text=ANSWER)
 
 
 @pytest.fixture(scope="module")
 def configured(settings: Settings, provider: ProviderServer) -> Settings:
-    return settings.model_copy(
-        update={
-            "openai_api_key": type(settings.openai_api_key)("sk-test-0123456789"),
-            "openai_base_url": provider.openai_url,
-            "ollama_base_url": provider.url,
-            "default_model": MODEL,
-            "run_unread_s": 1.5,
-        }
+    return with_openai(
+        settings,
+        provider,
+        ollama_base_url=provider.url,
+        default_model=MODEL,
+        run_unread_s=1.5,
     )
 
 

@@ -30,6 +30,7 @@ from app.main import create_app
 from app.resources import Resources
 from tests.conftest import ingest_all
 from tests.frames import check_stream, iter_frames, parse_frames
+from tests.openai_api import with_openai
 from tests.people import Person, register
 from tests.provider_server import Failure, ProviderServer, Reply
 from tests.stack_process import free_port
@@ -83,20 +84,13 @@ async def listen(settings: Settings) -> AsyncIterator[Server]:
 
 
 @pytest.fixture(scope="module")
-async def provider() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer(default=Reply(text=ANSWER)) as server:
-        yield server
+def default_reply() -> Reply:
+    return Reply(text=ANSWER)
 
 
 @pytest.fixture(scope="module")
 def configured(settings: Settings, provider: ProviderServer) -> Settings:
-    return settings.model_copy(
-        update={
-            "openai_api_key": type(settings.openai_api_key)("sk-test-0123456789"),
-            "openai_base_url": provider.openai_url,
-            "ollama_base_url": provider.url,
-        }
-    )
+    return with_openai(settings, provider, ollama_base_url=provider.url)
 
 
 @pytest.fixture(scope="module")

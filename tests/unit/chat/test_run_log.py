@@ -308,15 +308,21 @@ async def test_who_cannot_be_asked_about_for_an_unknown_reason_reads_no_more() -
 
 
 async def test_a_closed_reader_is_confirmed_no_more() -> None:
+    asked, given_up = asyncio.Event(), asyncio.Event()
+
     async def confirm() -> None:
-        raise AssertionError
+        asked.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            given_up.set()
 
     reader = RunReader(FrameLog(), 0, on_close=lambda _: None)
-    reader.confirm_with(confirm, every_s=60)
-    reader.close()
-    assert reader._confirming is not None
-    await asyncio.wait([reader._confirming], timeout=10)
-    assert reader._confirming.cancelled()
+    reader.confirm_with(confirm, every_s=60, is_due=True)
+    async with asyncio.timeout(10):
+        await asked.wait()
+        reader.close()
+        await given_up.wait()
 
 
 def test_frames_and_lines_are_each_others_inverse() -> None:

@@ -7,11 +7,13 @@ from functools import partial
 from typing import Any
 
 import pytest
+from sse_starlette.sse import AppStatus
 from starlette.types import Message
 
 from app.core.sse import (
     PING_COMMENT,
     Alarm,
+    Drain,
     EncodedStream,
     Frame,
     FrameStream,
@@ -105,6 +107,30 @@ async def test_silence_is_covered_by_pings_until_the_reader_leaves() -> None:
     client.leaves.set()
     await asking
     assert source.closed == 1
+
+
+async def test_pings_are_what_the_reader_can_skip() -> None:
+    client, source = Client(), Source(ends=False)
+    asking = asyncio.create_task(client.get(EncodedStream(source, FAST, ping=PING_COMMENT)))
+    async with asyncio.timeout(5):
+        while client.body.count(b": ping\n\n") < 2:
+            await asyncio.sleep(0.001)
+    client.leaves.set()
+    await asking
+    assert client.body.replace(b": ping\n\n", b"") == b""
+
+
+async def test_who_drains_is_interrupted_once_the_server_stops(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    interrupted, too_late = asyncio.Event(), asyncio.Event()
+    drain, closed = Drain(interrupted.set, 0.01), Drain(too_late.set, 0.0)
+    monkeypatch.setattr(AppStatus, "should_exit", True)
+    closed.close()
+    async with asyncio.timeout(5):
+        await interrupted.wait()
+    drain.close()
+    assert not too_late.is_set()
 
 
 async def test_a_head_request_gets_the_headers_alone() -> None:
