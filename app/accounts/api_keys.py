@@ -6,13 +6,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, func, or_, select, text, tuple_
+from sqlalchemy import ColumnElement, func, or_, select, tuple_
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts.api_key_secrets import LAST_CHARS, hash_secret, new_secret
 from app.accounts.permissions import ROLE_PERMISSIONS, SCOPE_PERMISSIONS, Permission, Scope
 from app.accounts.principal import Principal
+from app.core.db import take_turn
 from app.core.errors import Conflict, NotAuthenticated, NotFound, PermissionDenied
 from app.core.ids import new_id
 from app.core.pagination import Cursor, Page
@@ -20,7 +21,6 @@ from app.models.api_keys import ApiKey, KeyEnvironment
 
 MAX_LIVE_KEYS = 100
 MAX_OVERLAP_S = 7 * 86_400
-_TAKE_TURN = text("SELECT pg_advisory_xact_lock(hashtextextended(:topic, 0))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,10 +139,7 @@ async def list_keys(
             tuple_(ApiKey.created_at, ApiKey.id) < tuple_(cursor.created_at, cursor.id)
         )
     rows = (await session.scalars(query)).all()
-    if len(rows) <= limit:
-        return Page(rows, None)
-    last = rows[limit - 1]
-    return Page(rows[:limit], Cursor(last.created_at, last.id).encode())
+    return Page.of(rows, limit, lambda last: Cursor(last.created_at, last.id).encode())
 
 
 async def get_key(session: AsyncSession, principal: Principal, key_id: UUID) -> ApiKey:
@@ -288,7 +285,7 @@ async def _check_room(
 
     From here to the commit the organization makes no other.
     """
-    await session.execute(_TAKE_TURN, {"topic": f"api keys {principal.org_id}"})
+    await take_turn(session, f"api keys {principal.org_id}")
     is_own = ApiKey.user_id == principal.user_id
     live, own = (
         await session.execute(

@@ -6,6 +6,7 @@ at, so that a crowd of guesses is no way around.
 """
 
 import hashlib
+import math
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -28,6 +29,7 @@ REFRESHES_OF_ADDRESS, LOOK_UPS_OF_ADDRESS = 300, 60
 _KNOWN_S = 30 * 86_400
 # So long a crowd may take to get in, and exactly as many pass.
 _STEP_S = 5.0
+_MAX_SECONDS_IN_WORDS = 90
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +114,17 @@ def _rate(key: str, limit: int, period_s: float) -> Rate:
 
 def _refusal(verdict: Verdict) -> RateLimited:
     return RateLimited(
-        "Too many attempts: wait a moment, then try again.", retry_after_s=verdict.wait_s
+        f"Too many attempts: try again in {in_words(verdict.wait_s)}.",
+        retry_after_s=verdict.wait_s,
     )
+
+
+def in_words(wait_s: float) -> str:
+    """Return whole seconds, as `Retry-After` has them, or minutes; never less than the wait."""
+    seconds = max(1, math.ceil(wait_s))
+    if seconds > _MAX_SECONDS_IN_WORDS:
+        return f"{math.ceil(seconds / 60)} minutes"
+    return "1 second" if seconds == 1 else f"{seconds} seconds"
 
 
 def _network(address: str) -> str:

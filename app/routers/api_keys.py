@@ -1,15 +1,18 @@
 """API keys: what programs call with instead of somebody's sign-in."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Self
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Response, status
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts import api_keys
 from app.accounts.api_keys import LIMITS, MAX_OVERLAP_S, Grant
 from app.accounts.permissions import Permission, Scope
+from app.accounts.principal import Principal
 from app.accounts.users import MAX_NAME_CHARS, clean_name
 from app.audit_trail import Noted
 from app.core.pagination import Cursor
@@ -17,6 +20,11 @@ from app.core.text import AnyText
 from app.core.times import FutureTime
 from app.dependencies import KeyManager, ResourcesDep, check_permission
 from app.models.api_keys import ApiKey, KeyEnvironment
+from app.resources import Resources
+from app.routers.usage import BudgetAlertOut, show_alerts, show_percent
+from app.usage.alerts import tell_webhooks
+from app.usage.budgets import note_key_limit, read_key_budgets
+from app.usage.metering import utc_now
 
 router = APIRouter(prefix="/api/v1/api-keys", tags=["api keys"])
 
@@ -63,17 +71,20 @@ class ApiKeyCreate(KeyLimits):
     )
     environment: KeyEnvironment = KeyEnvironment.LIVE
     allowed_models: list[ModelId] | None = Field(
-        default=None, min_length=1, max_length=_MAX_MODELS, description="null: all of them."
+        default=None,
+        min_length=1,
+        max_length=_MAX_MODELS,
+        description="Aliases and `provider/model`; an id without its provider is looked up. null: "
+        "all of them.",
     )
     expires_at: FutureTime | None = Field(
         default=None, description="With a time zone; null: never."
     )
 
-    def to_grant(self) -> Grant:
-        models = self.allowed_models
+    def to_grant(self, allowed_models: frozenset[str] | None) -> Grant:
         return Grant(
             scope=self.scope,
-            allowed_models=None if models is None else frozenset(models),
+            allowed_models=allowed_models,
             expires_at=self.expires_at,
             requests_per_minute=self.requests_per_minute,
             tokens_per_day=self.tokens_per_day,
@@ -104,7 +115,7 @@ class RotateRequest(BaseModel):
     )
 
 
-class ApiKeyOut(BaseModel):
+class ApiKeyRow(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     id: UUID
@@ -125,6 +136,17 @@ class ApiKeyOut(BaseModel):
     )
     last_used_at: datetime | None = Field(description="To the minute.")
     revoked_at: datetime | None
+
+
+class ApiKeyOut(ApiKeyRow):
+    monthly_spent_nano: int = Field(
+        description="This month (UTC), in billionths of a US dollar. A call whose price is unknown "
+        "counts as if its tokens cost UNKNOWN_PRICE_CEILING_USD for a million."
+    )
+    budget_percent: float | None = Field(
+        description="Of the monthly budget, what is spent; null: it has none of its own."
+    )
+    budget_alerts: list[BudgetAlertOut]
 
 
 class NewApiKey(ApiKeyOut):
@@ -149,20 +171,23 @@ async def create_api_key(
 
     With an API key this takes the scope admin, and gives no more than that key has.
     """
+    note.details = body.model_dump(mode="json", exclude_none=True)
+    allowed_models = await _find_models(body.allowed_models, caller, resources)
     limits = await resources.limiter.limits_of(caller.org_id)
     async with resources.db.transaction(caller) as session:
         key, secret = await api_keys.create_key(
             session,
             caller,
-            body.to_grant(),
+            body.to_grant(allowed_models),
             name=body.name,
             environment=body.environment,
             signing_key=resources.settings.signing_key,
             most_in_organization=limits.api_keys,
         )
+        [shown] = await _show(session, [key])
     response.headers["Location"] = f"{router.prefix}/{key.id}"
-    note.object_id, note.details = str(key.id), {"scope": key.scope}
-    return _show_secret(key, secret)
+    note.object_id = str(key.id)
+    return NewApiKey(**shown.model_dump(), key=secret)
 
 
 @router.get("")
@@ -178,6 +203,7 @@ async def list_api_keys(
     """List keys that are not revoked, the newest first."""
     if everybodys:
         check_permission(caller, Permission.MANAGE_ORGANIZATION)
+    await resources.ledger.flush(caller.org_id)
     async with resources.db.transaction(caller) as session:
         page = await api_keys.list_keys(
             session,
@@ -186,44 +212,60 @@ async def list_api_keys(
             cursor=Cursor.decode(cursor) if cursor else None,
             limit=limit,
         )
-    return ApiKeyPage(
-        items=[ApiKeyOut.model_validate(key) for key in page.items], next_cursor=page.next_cursor
-    )
+        return ApiKeyPage(items=await _show(session, page.items), next_cursor=page.next_cursor)
 
 
 @router.get("/{key_id}")
 async def get_api_key(key_id: UUID, caller: KeyManager, resources: ResourcesDep) -> ApiKeyOut:
     """One key, revoked or not. Owners and admins see those of all members."""
+    await resources.ledger.flush(caller.org_id)
     async with resources.db.transaction(caller) as session:
-        return ApiKeyOut.model_validate(await api_keys.get_key(session, caller, key_id))
+        [shown] = await _show(session, [await api_keys.get_key(session, caller, key_id)])
+    return shown
 
 
 @router.patch("/{key_id}")
 async def patch_api_key(
-    key_id: UUID, body: ApiKeyPatch, caller: KeyManager, resources: ResourcesDep
+    key_id: UUID, body: ApiKeyPatch, caller: KeyManager, resources: ResourcesDep, note: Noted
 ) -> ApiKeyOut:
-    """Change a key's name and limits."""
+    """Change a key's name and limits. They hold everywhere within 5 s."""
+    note.details = body.model_dump(mode="json", exclude_unset=True)
     changes = body.model_dump(include=body.model_fields_set)
+    await resources.ledger.flush(caller.org_id)  # what was spent without a budget counts in it
     async with resources.db.transaction(caller) as session:
         key = await api_keys.change_key(session, caller, key_id, changes)
-    return ApiKeyOut.model_validate(key)
+        if "monthly_budget_nano" in changes:
+            limit_nano, now = key.monthly_budget_nano, utc_now()
+            await note_key_limit(
+                session, caller.org_id, key.id, limit_nano, now, on_alert=tell_webhooks
+            )
+        [shown] = await _show(session, [key])
+    resources.ledger.forget_limits()
+    return shown
 
 
 @router.post("/{key_id}/rotate")
 async def rotate_api_key(
-    key_id: UUID, caller: KeyManager, resources: ResourcesDep, body: RotateRequest | None = None
+    key_id: UUID,
+    caller: KeyManager,
+    resources: ResourcesDep,
+    note: Noted,
+    body: RotateRequest | None = None,
 ) -> NewApiKey:
     """Give one of the caller's keys a new secret. The one before works for `overlap_s` more."""
+    body = body or RotateRequest()
+    note.details = body.model_dump()
     async with resources.db.transaction(caller) as session:
         key, secret = await api_keys.rotate_key(
             session,
             caller,
             key_id,
-            overlap_s=(body or RotateRequest()).overlap_s,
+            overlap_s=body.overlap_s,
             signing_key=resources.settings.signing_key,
         )
+        [shown] = await _show(session, [key])
     resources.principals.forget(caller.org_id, caller.user_id)
-    return _show_secret(key, secret)
+    return NewApiKey(**shown.model_dump(), key=secret)
 
 
 @router.delete("/{key_id}", status_code=status.HTTP_204_NO_CONTENT)
@@ -234,6 +276,27 @@ async def revoke_api_key(key_id: UUID, caller: KeyManager, resources: ResourcesD
     resources.principals.forget(caller.org_id, key.user_id)
 
 
-def _show_secret(key: ApiKey, secret: str) -> NewApiKey:
-    shown = ApiKeyOut.model_validate(key)
-    return NewApiKey(**shown.model_dump(), key=secret)
+async def _find_models(
+    names: Sequence[str] | None, caller: Principal, resources: Resources
+) -> frozenset[str] | None:
+    """Return the models by their full ids. Raises UnprocessableRequest (`unknown_model`)."""
+    if names is None:
+        return None
+    name_in_full, allowed = resources.model_router.name_in_full, caller.allowed_models
+    return frozenset([await name_in_full(name, allowed=allowed) for name in names])
+
+
+async def _show(session: AsyncSession, keys: Sequence[ApiKey]) -> list[ApiKeyOut]:
+    """Return keys of one organization with what they have spent."""
+    if not keys:
+        return []
+    budgets = await read_key_budgets(session, keys[0].org_id, [key.id for key in keys], utc_now())
+    return [
+        ApiKeyOut(
+            **ApiKeyRow.model_validate(key).model_dump(),
+            monthly_spent_nano=budgets[key.id].spent_nano,
+            budget_percent=show_percent(budgets[key.id]),
+            budget_alerts=show_alerts(budgets[key.id]),
+        )
+        for key in keys
+    ]

@@ -6,6 +6,7 @@ from uuid import UUID
 from fastapi import APIRouter, Body
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.audit_trail import Noted
 from app.dependencies import Operator, OrganizationReader, ResourcesDep
 from app.usage.organization_limits import OrganizationLimits, load_limits, set_limits
 from app.usage.plans import Feature, LimitOverrides, OrganizationPlan
@@ -93,9 +94,14 @@ async def read_plan(org_id: UUID, _: Operator, resources: ResourcesDep) -> Organ
 
 @router.put("/api/v1/admin/organizations/{org_id}/limits")
 async def change_plan(
-    org_id: UUID, body: Annotated[PlanChange, Body()], _: Operator, resources: ResourcesDep
+    org_id: UUID,
+    body: Annotated[PlanChange, Body()],
+    _: Operator,
+    resources: ResourcesDep,
+    note: Noted,
 ) -> OrganizationPlanOut:
     """Give an organization a plan, and limits of its own instead. It holds within 5 s."""
+    note.details = {"plan": body.plan, "overrides": body.overrides.named()}
     directory = resources.limiter.directory
     async with resources.db.system_transaction() as session:
         changed = await set_limits(

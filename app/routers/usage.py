@@ -1,7 +1,6 @@
 """What was used and what it cost, and the organization's monthly budget."""
 
 from datetime import UTC, date, datetime
-from decimal import Decimal
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -9,8 +8,11 @@ from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.accounts.permissions import Permission
+from app.audit_trail import Noted
 from app.core.errors import UnprocessableRequest
+from app.core.numbers import PlainDecimal
 from app.dependencies import OrganizationManager, OrganizationReader, ResourcesDep
+from app.usage.alerts import tell_webhooks
 from app.usage.budgets import BudgetState, read_budget, set_budget
 from app.usage.metering import utc_now
 from app.usage.prices import nano_to_usd, usd_to_nano
@@ -31,7 +33,9 @@ class UsageFiguresOut(BaseModel):
     input_tokens: int
     cached_tokens: int = Field(description="Those of the input that the vendor had read before.")
     output_tokens: int
-    cost_usd: str = Field(description="Of the calls whose price is known.")
+    cost_usd: str | None = Field(
+        description="Of the calls whose price is known; null where that is none of them."
+    )
     unknown_cost_calls: int
 
 
@@ -53,6 +57,8 @@ class UsageOut(BaseModel):
 
 
 class BudgetAlertOut(BaseModel):
+    """Each is told once a month, of the limit that there was then."""
+
     percent: int
     at: datetime
 
@@ -74,7 +80,7 @@ class BudgetOut(BaseModel):
 class BudgetIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    monthly_limit_usd: Decimal | None = Field(
+    monthly_limit_usd: PlainDecimal | None = Field(
         ge=0, le=1_000_000_000, decimal_places=9, description="Null: no limit."
     )
 
@@ -137,18 +143,27 @@ async def get_budget(caller: OrganizationReader, resources: ResourcesDep) -> Bud
 
 @router.put("/budget")
 async def put_budget(
-    body: BudgetIn, caller: OrganizationManager, resources: ResourcesDep
+    body: BudgetIn, caller: OrganizationManager, resources: ResourcesDep, note: Noted
 ) -> BudgetOut:
     """Set what may be spent in a month, this one included. Holds everywhere within 2 s."""
     usd = body.monthly_limit_usd
+    note.details = body.model_dump(mode="json")
     limit_nano = None if usd is None else usd_to_nano(usd)
     await resources.ledger.flush(caller.org_id)  # what was spent without a limit counts in it
     async with resources.db.transaction(caller) as session:
         now = utc_now()
-        await set_budget(session, caller.org_id, limit_nano, now)
+        await set_budget(session, caller.org_id, limit_nano, now, on_alert=tell_webhooks)
         state = await read_budget(session, caller.org_id, now)
     resources.ledger.forget_limits()
     return _budget(state)
+
+
+def show_percent(state: BudgetState) -> float | None:
+    return None if state.percent is None else round(state.percent, 2)
+
+
+def show_alerts(state: BudgetState) -> list[BudgetAlertOut]:
+    return [BudgetAlertOut(percent=percent, at=at) for percent, at in state.alerts]
 
 
 def _read_groups(group_by: list[str] | None) -> list[GroupBy]:
@@ -181,12 +196,11 @@ def _fields(figures: UsageFigures) -> dict[str, object]:
 
 
 def _budget(state: BudgetState) -> BudgetOut:
-    alerts = ((80, state.alerted_80_at), (100, state.alerted_100_at))
     return BudgetOut(
         limit_usd=None if state.limit_nano is None else nano_to_usd(state.limit_nano),
         spent_usd=nano_to_usd(state.spent_nano),
         held_usd=nano_to_usd(state.held_nano),
-        percent=None if state.percent is None else round(state.percent, 2),
-        alerts=[BudgetAlertOut(percent=percent, at=at) for percent, at in alerts if at],
+        percent=show_percent(state),
+        alerts=show_alerts(state),
         resets_at=state.resets_at,
     )

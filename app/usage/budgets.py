@@ -2,6 +2,8 @@
 
 All in nano-USD, in Postgres: whatever runs at the same time, held and spent never exceed the limit.
 Rows of `budget_periods` are locked in one order everywhere: API keys by id, then the organization.
+Each of ALERT_PERCENTS is told once for a budget and month, whatever its limit becomes: by the call
+that reaches it, or by the change of the limit that makes it reached.
 """
 
 import json
@@ -22,6 +24,7 @@ from app.core.db import Database, get_driver
 from app.core.errors import AppError, BudgetExceeded, RateLimited
 from app.core.periodic import run_periodically
 from app.models.usage import NO_KEY, ORGANIZATION_SCOPE
+from app.usage.levels import LimitedCaller
 from app.usage.prices import nano_to_usd
 
 log = structlog.get_logger(__name__)
@@ -114,13 +117,32 @@ _SETTLE_PERIODS = """
         SET spent_nano = b.spent_nano + excluded.spent_nano,
             held_nano = b.held_nano - (
                 SELECT released_nano FROM given g WHERE g.scope = b.scope AND g.period = b.period)
-    RETURNING scope, period, limit_nano, spent_nano, held_nano, alerted_80_at, alerted_100_at
+    RETURNING scope, period, spent_nano, alerted_80_at, alerted_100_at,
+        least(
+            limit_nano,
+            (SELECT monthly_limit_nano FROM budgets WHERE org_id = $1 AND b.scope = $3),
+            (SELECT monthly_budget_nano FROM api_keys
+             WHERE org_id = $1 AND id = CASE WHEN b.scope <> $3 THEN b.scope::uuid END)
+        ) AS limit_nano
+"""
+# A period's own `limit_nano` may be two seconds old: here it is what holds. The periods are locked
+# by now, so that a limit that changes at the same time is judged by whoever comes last.
+_FIND_LIMITED = """
+    SELECT p.scope, p.period, p.spent_nano, p.held_nano, p.alerted_80_at, p.alerted_100_at,
+        coalesce(o.monthly_limit_nano, k.monthly_budget_nano) AS limit_nano
+    FROM unnest($2::text[], $3::date[]) AS given (scope, period)
+        JOIN budget_periods p ON p.org_id = $1 AND p.scope = given.scope
+            AND p.period = given.period
+        LEFT JOIN budgets o ON o.org_id = $1 AND p.scope = $4
+        LEFT JOIN api_keys k ON k.org_id = $1
+            AND k.id = CASE WHEN p.scope <> $4 THEN p.scope::uuid END
+    WHERE coalesce(o.monthly_limit_nano, k.monthly_budget_nano) IS NOT NULL
+    ORDER BY p.scope = $4, p.scope, p.period
 """
 _MARK_ALERTED = {
     percent: f"""
         UPDATE budget_periods SET alerted_{percent}_at = now()
-        WHERE org_id = $1 AND scope = $2 AND period = $3 AND alerted_{percent}_at IS NULL
-        RETURNING true
+        WHERE org_id = $1 AND scope = $2 AND period = $3
     """  # noqa: S608  # a constant
     for percent in ALERT_PERCENTS
 }
@@ -141,13 +163,9 @@ _SET_LIMIT = """
         SET monthly_limit_nano = excluded.monthly_limit_nano, updated_at = now()
 """
 _REMOVE_LIMIT = "DELETE FROM budgets WHERE org_id = $1"
-# What the new limit has not reached may be told again.
 _SET_PERIOD_LIMIT = """
-    UPDATE budget_periods SET limit_nano = $4::bigint,
-        alerted_80_at = CASE WHEN spent_nano::numeric * 100 >= $4::bigint::numeric * 80
-            THEN alerted_80_at END,
-        alerted_100_at = CASE WHEN spent_nano >= $4::bigint THEN alerted_100_at END
-    WHERE org_id = $1 AND scope = $2 AND period = $3
+    INSERT INTO budget_periods (org_id, scope, period, limit_nano) VALUES ($1, $2, $3, $4)
+    ON CONFLICT (org_id, scope, period) DO UPDATE SET limit_nano = excluded.limit_nano
 """
 _READ_BUDGET = """
     SELECT l.monthly_limit_nano AS limit_nano, coalesce(p.spent_nano, 0) AS spent_nano,
@@ -156,17 +174,18 @@ _READ_BUDGET = """
         LEFT JOIN budgets l ON l.org_id = $1
         LEFT JOIN budget_periods p ON p.org_id = $1 AND p.scope = $2 AND p.period = $3
 """
+_READ_KEYS = """
+    SELECT k.id, k.monthly_budget_nano AS limit_nano, coalesce(p.spent_nano, 0) AS spent_nano,
+        coalesce(p.held_nano, 0) AS held_nano, p.alerted_80_at, p.alerted_100_at
+    FROM api_keys k
+        LEFT JOIN budget_periods p
+            ON p.org_id = $1 AND p.scope = k.id::text AND p.period = $3
+    WHERE k.org_id = $1 AND k.id = ANY ($2)
+"""
 
 
-class Payer(Protocol):
+class Payer(LimitedCaller, Protocol):
     """Whose money it is. A Principal is one."""
-
-    @property
-    def org_id(self) -> UUID: ...
-    @property
-    def user_id(self) -> UUID: ...
-    @property
-    def key_id(self) -> UUID | None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,27 +225,16 @@ class CallFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class Charge:
-    """What a call came to, as its usage event says it.
+class Charge(CallFacts):
+    """What a call came to, as its usage event says it, with the input tokens that were billed.
 
     `charged_nano` is what it takes from the budget: the cost, or the ceiling for an unknown one.
     """
 
-    id: UUID
-    at: datetime
-    user_id: UUID
-    key_id: UUID | None
-    run_id: UUID | None
-    kind: str
-    provider: str
-    model: str
-    attempt: int
-    input_tokens: int
     cached_tokens: int
     output_tokens: int
     is_estimated: bool
     cost_nano: int | None
-    price_source: str
     error_code: str | None
     degraded: bool
     charged_nano: int
@@ -239,7 +247,10 @@ class Charge:
 
 @dataclass(frozen=True, slots=True)
 class BudgetState:
-    """One month of a budget. `limit_nano` is None without a limit."""
+    """One month of a budget. `limit_nano` is None without a limit.
+
+    `alerted_*_at`: when that percentage was told, of the limit that there was then.
+    """
 
     limit_nano: int | None
     spent_nano: int
@@ -253,6 +264,25 @@ class BudgetState:
         if self.limit_nano is None:
             return None
         return 100.0 * self.spent_nano / self.limit_nano if self.limit_nano else 100.0
+
+    @property
+    def alerts(self) -> list[tuple[int, datetime]]:
+        """What was told: percentages and when."""
+        told = zip(ALERT_PERCENTS, (self.alerted_80_at, self.alerted_100_at), strict=True)
+        return [(percent, at) for percent, at in told if at is not None]
+
+    @property
+    def due_alerts(self) -> list[int]:
+        """The percentages that are reached and were not told."""
+        if self.limit_nano is None:
+            return []
+        told = {percent for percent, _ in self.alerts}
+        reached, limit_nano = 100 * self.spent_nano, self.limit_nano
+        return [
+            percent
+            for percent in ALERT_PERCENTS
+            if percent not in told and reached >= percent * limit_nano
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -401,7 +431,7 @@ async def settle(
         for charge in charges:
             if charge.id in new:
                 for scope in _scopes_of(charge):
-                    changes[scope, month_of(charge.at)][0] += charge.charged_nano
+                    changes[scope, charge.period][0] += charge.charged_nano
     if changes:
         await _settle_periods(session, driver, org_id, changes, on_alert)
 
@@ -429,19 +459,36 @@ async def _settle_periods(
         for (scope, period), (spent_nano, released_nano) in changes.items()
     ]
     rows = await driver.fetch(_SETTLE_PERIODS, org_id, json.dumps(given), ORGANIZATION_SCOPE)
+    places = []
     for row in rows:
-        state = BudgetState(
-            row["limit_nano"], row["spent_nano"], row["held_nano"], end_of(row["period"])
-        )
-        for percent in ALERT_PERCENTS:
-            is_due = state.percent is not None and state.percent >= percent
-            if not is_due or row[f"alerted_{percent}_at"] is not None:
-                continue
-            place = (org_id, row["scope"], row["period"])
-            if await driver.fetchval(_MARK_ALERTED[percent], *place):
-                log.info("budget_alert", org_id=str(org_id), scope=row["scope"], percent=percent)
-                if on_alert is not None:
-                    await on_alert(session, BudgetAlert(org_id, row["scope"], percent, state))
+        values = dict(row)
+        scope, period = values.pop("scope"), values.pop("period")
+        # By the lowest limit that anybody knows of: only then it is worth another look.
+        if BudgetState(**values, held_nano=0, resets_at=end_of(period)).due_alerts:
+            places.append((scope, period))
+    await _tell_alerts(session, org_id, places, on_alert)
+
+
+async def _tell_alerts(
+    session: AsyncSession,
+    org_id: UUID,
+    places: Sequence[tuple[str, date]],
+    on_alert: BudgetAlertHook | None,
+) -> None:
+    """Tell what is reached of budgets (scope, month) and was not told. Their rows are locked."""
+    if not places:
+        return
+    driver = await get_driver(session)
+    scopes, periods = zip(*places, strict=True)
+    for row in await driver.fetch(_FIND_LIMITED, org_id, scopes, periods, ORGANIZATION_SCOPE):
+        values = dict(row)
+        place = (values.pop("scope"), values.pop("period"))
+        state = BudgetState(**values, resets_at=end_of(place[1]))
+        for percent in state.due_alerts:
+            await driver.execute(_MARK_ALERTED[percent], org_id, *place)
+            log.info("budget_alert", org_id=str(org_id), scope=place[0], percent=percent)
+            if on_alert is not None:
+                await on_alert(session, BudgetAlert(org_id, place[0], percent, state))
 
 
 async def renew(session: AsyncSession, reservations: Sequence[tuple[UUID, UUID]]) -> None:
@@ -486,13 +533,7 @@ def _lost(row: asyncpg.Record) -> Charge:
     """Return what is taken for granted of a call: that its input was read."""
     is_unknown = row["price_source"] == "unknown"
     return Charge(
-        **{
-            name: row[name]
-            for name in (
-                *("id", "at", "user_id", "key_id", "run_id", "kind", "provider", "model"),
-                *("attempt", "input_tokens", "price_source"),
-            )
-        },
+        **{each.name: row[each.name] for each in fields(CallFacts)},
         cached_tokens=0,
         output_tokens=0,
         is_estimated=True,
@@ -512,13 +553,62 @@ async def read_budget(session: AsyncSession, org_id: UUID, at: datetime) -> Budg
     return BudgetState(**dict(row), resets_at=end_of(period))
 
 
+async def read_key_budgets(
+    session: AsyncSession, org_id: UUID, key_ids: Sequence[UUID], at: datetime
+) -> dict[UUID, BudgetState]:
+    """Return the budget of each API key in the month of `at`, in one query."""
+    driver = await get_driver(session)
+    period = month_of(at)
+    states = {}
+    for row in await driver.fetch(_READ_KEYS, org_id, list(key_ids), period):
+        values = dict(row)
+        key_id = values.pop("id")
+        states[key_id] = BudgetState(**values, resets_at=end_of(period))
+    return states
+
+
 async def set_budget(
-    session: AsyncSession, org_id: UUID, limit_nano: int | None, at: datetime
+    session: AsyncSession,
+    org_id: UUID,
+    limit_nano: int | None,
+    at: datetime,
+    *,
+    on_alert: BudgetAlertHook | None = None,
 ) -> None:
-    """Set what the organization may spend in a month, from now on; None for no limit."""
+    """Set what the organization may spend in a month, from now on; None for no limit.
+
+    Tells what is reached with that.
+    """
     driver = await get_driver(session)
     if limit_nano is None:
         await driver.execute(_REMOVE_LIMIT, org_id)
     else:
         await driver.execute(_SET_LIMIT, org_id, limit_nano)
-    await driver.execute(_SET_PERIOD_LIMIT, org_id, ORGANIZATION_SCOPE, month_of(at), limit_nano)
+    await _change_limit(session, org_id, ORGANIZATION_SCOPE, limit_nano, at, on_alert)
+
+
+async def note_key_limit(
+    session: AsyncSession,
+    org_id: UUID,
+    key_id: UUID,
+    limit_nano: int | None,
+    at: datetime,
+    *,
+    on_alert: BudgetAlertHook | None = None,
+) -> None:
+    """Tell what is reached with the limit that an API key's row has been given just now."""
+    await _change_limit(session, org_id, str(key_id), limit_nano, at, on_alert)
+
+
+async def _change_limit(
+    session: AsyncSession,
+    org_id: UUID,
+    scope: str,
+    limit_nano: int | None,
+    at: datetime,
+    on_alert: BudgetAlertHook | None,
+) -> None:
+    driver = await get_driver(session)
+    period = month_of(at)
+    await driver.execute(_SET_PERIOD_LIMIT, org_id, scope, period, limit_nano)
+    await _tell_alerts(session, org_id, [(scope, period)], on_alert)

@@ -14,16 +14,17 @@ from contextvars import Context
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 from uuid import UUID
 
-import asyncpg
 import structlog
-from sqlalchemy.exc import DBAPIError
+from prometheus_client import Counter
 
-from app.core.db import DATABASE_ERRORS, Database
+from app.core.db import DATABASE_ERRORS, Database, OrganizationScope, sqlstate_of
 from app.core.errors import AppError, ProviderErrorKind, Unavailable
 from app.core.ids import new_id
 from app.core.text import storable
+from app.core.timed_cache import TimedCache
 from app.core.tokens import with_margin
 from app.llm.base import Usage
 from app.llm.metering import CallMeter, CallResult, ModelCall
@@ -46,6 +47,10 @@ from app.usage.prices import FREE, PROVIDER, UNKNOWN, Price, PriceBook, Rates, u
 
 log = structlog.get_logger(__name__)
 
+USAGE_OF_DELETED_ORGANIZATIONS = Counter(
+    "footnote_usage_of_deleted_organizations_total",
+    "Calls whose organization was deleted before they ended: nobody is left to count them for",
+)
 INTERRUPTED = "interrupted"
 USAGE_LINGER_S = 0.3
 
@@ -60,8 +65,11 @@ _MAX_BATCH = 200
 _SLOTS = 3
 _RETRY_MAX_S = 5.0
 _LAST_WORDS_S = 5.0
-# SQLSTATE classes of what no second try mends, like an organization that is gone.
+# SQLSTATE classes of what no second try mends.
 _HOPELESS_SQLSTATES = ("22", "23", "42")
+# Of a row that went meanwhile: the organization, or a webhook, which a second try does not find.
+_FOREIGN_KEY_VIOLATION = "23503"
+_IS_THERE = "SELECT EXISTS (SELECT FROM organizations WHERE id = $1)"
 # In this process: no price, no limit of tokens.
 _OURS = frozenset({EXTRACTIVE, LOCAL})
 # The vendor has refused, and asks no money for that.
@@ -182,7 +190,9 @@ class Ledger:
         self._now = now
         self._patience_s = patience_s
         self._linger_s = linger_s
-        self._limits: dict[tuple[UUID, UUID | None], tuple[float, BudgetLimits]] = {}
+        self._limits = TimedCache[tuple[UUID, UUID | None], BudgetLimits](
+            _LIMITS_TTL_S, max_entries=_MAX_KNOWN
+        )
         self._held: set[tuple[UUID, UUID]] = set()
         self._renewing: asyncio.Task[None] | None = None
         self._queues: dict[UUID, _Queue] = {}
@@ -279,16 +289,13 @@ class Ledger:
         await self.flush()
 
     async def _find_limits(self, payer: Payer) -> BudgetLimits:
-        key = (payer.org_id, payer.key_id)
-        known = self._limits.get(key)
-        if known is not None and known[0] > time.monotonic():
-            return known[1]
+        return await self._limits.get(
+            (payer.org_id, payer.key_id), partial(self._load_limits, payer)
+        )
+
+    async def _load_limits(self, payer: Payer) -> BudgetLimits:
         async with self._db.reading(payer) as driver:
-            limits = await find_limits(driver, payer)
-        if len(self._limits) >= _MAX_KNOWN:
-            self._limits.clear()
-        self._limits[key] = (time.monotonic() + _LIMITS_TTL_S, limits)
-        return limits
+            return await find_limits(driver, payer)
 
     async def _reserve(
         self, payer: Payer, opened: _Open, call: ModelCall, limits: BudgetLimits
@@ -393,7 +400,12 @@ class Ledger:
                 return
             except DATABASE_ERRORS as error:
                 is_last = self._give_up_at is not None and time.monotonic() >= self._give_up_at
-                if is_last or _is_hopeless(error):
+                lacks_row = sqlstate_of(error) == _FOREIGN_KEY_VIOLATION
+                if lacks_row and await self._is_deleted(org_id):
+                    USAGE_OF_DELETED_ORGANIZATIONS.inc(len(batch))
+                    log.info("usage_of_deleted_organization", events=len(batch))
+                    return
+                if is_last or (_is_hopeless(error) and not lacks_row):
                     log.error("usage_lost", events=len(batch), error=type(error).__name__)
                     return
                 log.warning("usage_not_written", events=len(batch), error=type(error).__name__)
@@ -403,11 +415,18 @@ class Ledger:
             await asyncio.sleep(wait_s)
             wait_s = min(_RETRY_MAX_S, 2 * wait_s)
 
+    async def _is_deleted(self, org_id: UUID) -> bool:
+        try:
+            async with self._db.reading(OrganizationScope(org_id)) as driver:
+                return not await driver.fetchval(_IS_THERE, org_id)
+        except DATABASE_ERRORS:
+            return False  # nobody knows: it is tried again
+
     async def _settle(self, org_id: UUID, batch: Sequence[_Entry]) -> None:
         charges = [entry.charge for entry in batch if entry.charge is not None]
         reserved = [entry.facts.id for entry in batch if entry.holds_money]
         if charges or reserved:
-            async with self._slots, self._db.transaction(_Scope(org_id)) as session:
+            async with self._slots, self._db.transaction(OrganizationScope(org_id)) as session:
                 await settle(session, org_id, charges, reserved=reserved, on_alert=self._on_alert)
         if self._limiter is None:
             return
@@ -428,11 +447,6 @@ class Ledger:
                     await renew(session, list(self._held))
             except DATABASE_ERRORS as error:
                 log.warning("reservations_not_renewed", error=type(error).__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Scope:
-    org_id: UUID
 
 
 async def wait_until_written(entry: _Entry) -> None:
@@ -472,7 +486,4 @@ def _usage_of(call: ModelCall, result: CallResult) -> Usage:
 
 
 def _is_hopeless(error: Exception) -> bool:
-    driver_error = error.orig if isinstance(error, DBAPIError) else error
-    sqlstate = getattr(driver_error, "sqlstate", None) or ""
-    is_about_values = isinstance(error, asyncpg.DataError | asyncpg.exceptions.InternalClientError)
-    return is_about_values or str(sqlstate).startswith(_HOPELESS_SQLSTATES)
+    return sqlstate_of(error).startswith(_HOPELESS_SQLSTATES)

@@ -1,16 +1,17 @@
 """The plan of each organization, and what operators changed of it."""
 
-import time
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from uuid import UUID
 
 import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core.db import DATABASE_ERRORS, Database
+from app.core.db import DATABASE_ERRORS, Database, OrganizationScope
 from app.core.errors import NotFound
+from app.core.timed_cache import TimedCache
 from app.llm.single_flight import SingleFlight
 from app.models.accounts import Organization
 from app.usage.levels import Level, LimitedCaller
@@ -41,34 +42,28 @@ class OrganizationLimits:
     limits: Limits
 
 
-@dataclass(frozen=True, slots=True)
-class _Tenant:
-    org_id: UUID
-
-
 class LimitDirectory:
     """Asks the database at most every 5 s for each organization, and once for any crowd."""
 
-    def __init__(self, db: Database, default_plan: OrganizationPlan) -> None:
+    def __init__(
+        self, db: Database, default_plan: OrganizationPlan, *, ttl_s: float = _CACHE_TTL_S
+    ) -> None:
         self._db = db
         self.default_plan = default_plan
-        self._cache: dict[UUID, tuple[float, OrganizationLimits]] = {}
+        self._known = TimedCache[UUID, OrganizationLimits](ttl_s, max_entries=_CACHE_MAX_ENTRIES)
         self._flights = SingleFlight[OrganizationLimits]()
 
     async def get(self, org_id: UUID) -> OrganizationLimits:
         """While the database is away, what held last; for who was not there, the default plan."""
-        cached = self._cache.get(org_id)
-        if cached is not None and time.monotonic() - cached[0] < _CACHE_TTL_S:
-            return cached[1]
         try:
-            return await self._flights.run(str(org_id), lambda: self._load(org_id))
+            return await self._known.get(org_id, partial(self._load_once, org_id))
         except DATABASE_ERRORS as error:
             log.warning("limits_unknown", error=type(error).__name__)
-            return cached[1] if cached else self.describe(None, {})
+            return self._known.recall(org_id) or self.describe(None, {})
 
     def forget(self, org_id: UUID) -> None:
         """Ask anew: this process has just changed them."""
-        self._cache.pop(org_id, None)
+        self._known.forget(org_id)
 
     def describe(self, plan: str | None, overrides: dict[str, int | None]) -> OrganizationLimits:
         chosen = OrganizationPlan(plan) if plan else self.default_plan
@@ -84,14 +79,15 @@ class LimitDirectory:
             used: int = await driver.fetchval(_TOKENS_USED, caller.org_id, day, of_user, of_key)
         return used
 
+    async def _load_once(self, org_id: UUID) -> OrganizationLimits:
+        # Who asks after a change does not share what began before it.
+        flight = f"{org_id} {self._known.changes}"
+        return await self._flights.run(flight, partial(self._load, org_id))
+
     async def _load(self, org_id: UUID) -> OrganizationLimits:
-        async with self._db.reading(_Tenant(org_id)) as driver:
+        async with self._db.reading(OrganizationScope(org_id)) as driver:
             row = await driver.fetchrow(_PLAN, org_id)
-        found = self.describe(row["plan"], row["limits"]) if row else self.describe(None, {})
-        if len(self._cache) >= _CACHE_MAX_ENTRIES:
-            self._cache.clear()
-        self._cache[org_id] = (time.monotonic(), found)
-        return found
+        return self.describe(row["plan"], row["limits"]) if row else self.describe(None, {})
 
 
 async def load_limits(

@@ -1,7 +1,7 @@
 """What a plan allows: the one table of limits."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Annotated, Any, cast
 
@@ -27,9 +27,10 @@ class OrganizationPlan(StrEnum):
 class Limits:
     """What an organization may do and keep; None is without limit.
 
-    The rates are units in any 60 s, see `units_of`; `address_per_minute` is for all features
-    together, from one network address. A user and an API key may take their share (percent) of
-    what the organization has: of each rate, and of the tokens of a day (UTC).
+    A rate lets so many units pass at once, see `units_of`, and after that so many a minute, evenly;
+    `address_per_minute` is for all features together, from one network address. A user and an API
+    key may take their share (percent) of what the organization has: of each rate, and of the
+    tokens of a day (UTC).
     """
 
     chat_per_minute: int | None
@@ -145,7 +146,3 @@ def effective_limits(plan: OrganizationPlan, overrides: Mapping[str, Any]) -> Li
     except ValidationError:
         return PLANS[plan]
     return replace(PLANS[plan], **cast(dict[str, Any], named))
-
-
-def show_limits(limits: Limits) -> dict[str, int | None]:
-    return asdict(limits)

@@ -4,28 +4,41 @@ Money is in nano-USD, billionths of a US dollar. Prices are in US dollars for a 
 """
 
 import asyncio
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from app.core.db import Database, get_driver
+from app.core.db import Database, OrganizationScope, get_driver
 from app.core.errors import NotFound
-from app.llm.model_names import COMPATIBLE, EXTRACTIVE, GEMINI, LOCAL, OLLAMA
+from app.core.timed_cache import TimedCache
+from app.llm.model_names import (
+    CHAT_PROVIDERS,
+    EMBEDDING_PROVIDERS,
+    EXTRACTIVE,
+    GEMINI,
+    LOCAL,
+    OLLAMA,
+)
 
 OVERRIDE = "override"
 FREE = "free"
 PROVIDER = "provider"
 UNKNOWN = "unknown"
 
-# They run on machines of one's own.
-_FREE_PROVIDERS = frozenset({EXTRACTIVE, LOCAL, OLLAMA, COMPATIBLE})
+# In this process: no price can be set.
+_OURS = frozenset({EXTRACTIVE, LOCAL})
+# On machines of one's own, unless an operator says otherwise. A compatible server may be anybody's.
+_FREE_PROVIDERS = _OURS | {OLLAMA}
+PRICED_PROVIDERS = tuple(sorted({*CHAT_PROVIDERS, *EMBEDDING_PROVIDERS} - _OURS))
+# In place of a model: all of the provider's that have no price of their own.
+_ANY_MODEL = "*"
 _LIBRARY = "genai-prices"
 # What the library calls our providers, where its name is another.
 _LIBRARY_NAMES = {GEMINI: "google"}
@@ -125,55 +138,45 @@ class PriceBook:
 
     def __init__(self, db: Database) -> None:
         self._db = db
-        self._overrides: dict[UUID, tuple[float, Overrides]] = {}
-        self._listed: dict[tuple[str, str], tuple[float, Price | None]] = {}
+        self._overrides = TimedCache[UUID, Overrides](
+            _OVERRIDES_TTL_S, max_entries=_MAX_ORGANIZATIONS
+        )
+        self._listed = TimedCache[tuple[str, str], Price | None](
+            _LISTED_TTL_S, max_entries=_MAX_LISTED
+        )
 
     async def price_of(self, provider: str, model: str, org_id: UUID | None = None) -> Price | None:
         """Return what an organization pays for a model; None where no price is known.
 
         Without `org_id`, what the deployment says. Raises what the database raises.
         """
-        if provider in (EXTRACTIVE, LOCAL):
+        if provider in _OURS:
             return FREE_PRICE
-        overrides = await self._find_overrides(org_id or UUID(int=0))
-        if override := overrides.get(f"{provider}/{model}"):
-            return override
+        org_id = org_id or UUID(int=0)
+        overrides = await self._overrides.get(org_id, partial(self._load_overrides, org_id))
+        for name in (model, _ANY_MODEL):
+            if override := overrides.get(f"{provider}/{name}"):
+                return override
         if provider in _FREE_PROVIDERS:
             return FREE_PRICE
-        return await self._find_listed(provider, model)
+        # The import takes 0.2 s and 5 MB, and a model that is not listed is looked for everywhere.
+        look_up = partial(asyncio.to_thread, find_listed_price, provider, model)
+        return await self._listed.get((provider, model), look_up)
 
     def forget(self) -> None:
         """Look overrides up anew: they were changed in this process."""
         self._overrides.clear()
 
-    async def _find_overrides(self, org_id: UUID) -> Overrides:
-        known = self._overrides.get(org_id)
-        if known is not None and known[0] > time.monotonic():
-            return known[1]
-        async with self._db.reading(_Scope(org_id)) as driver:
+    async def _load_overrides(self, org_id: UUID) -> Overrides:
+        async with self._db.reading(OrganizationScope(org_id)) as driver:
             rows = await driver.fetch(_LOAD_OVERRIDES, org_id)
         # An organization's own come last, and so they hold.
-        overrides = {
+        return {
             row["model"]: Price(
                 Rates(row["input_usd"], row["output_usd"], row["cached_input_usd"]), OVERRIDE
             )
             for row in rows
         }
-        if len(self._overrides) >= _MAX_ORGANIZATIONS:
-            self._overrides.clear()
-        self._overrides[org_id] = (time.monotonic() + _OVERRIDES_TTL_S, overrides)
-        return overrides
-
-    async def _find_listed(self, provider: str, model: str) -> Price | None:
-        known = self._listed.get((provider, model))
-        if known is not None and known[0] > time.monotonic():
-            return known[1]
-        # The import takes 0.2 s and 5 MB, and a model that is not listed is looked for everywhere.
-        price = await asyncio.to_thread(find_listed_price, provider, model)
-        if len(self._listed) >= _MAX_LISTED:
-            self._listed.clear()
-        self._listed[provider, model] = (time.monotonic() + _LISTED_TTL_S, price)
-        return price
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +206,10 @@ async def list_overrides(session: AsyncSession) -> list[PriceOverride]:
 async def set_override(
     session: AsyncSession, model: str, rates: Rates, org_id: UUID | None
 ) -> None:
-    """Set what `provider/model` costs. Raises NotFound. Needs a system transaction."""
+    """Set what `provider/model` costs, or each of the provider's models (`provider/*`).
+
+    Raises NotFound. Needs a system transaction.
+    """
     driver = await get_driver(session)
     values = (model, rates.input_usd, rates.output_usd, rates.cached_input_usd)
     if org_id is None:
@@ -221,11 +227,6 @@ async def delete_override(session: AsyncSession, model: str, org_id: UUID | None
         found = await driver.fetchval(_DELETE_ORGANIZATION_OVERRIDE, model, org_id)
     if not found:
         raise NotFound("This model has no price of its own here.")
-
-
-@dataclass(frozen=True, slots=True)
-class _Scope:
-    org_id: UUID
 
 
 def find_listed_price(provider: str, model: str) -> Price | None:

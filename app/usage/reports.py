@@ -66,8 +66,10 @@ class UsageFigures:
     unknown_cost_calls: int
 
     @property
-    def cost_usd(self) -> str:
-        return nano_to_usd(self.cost_nano)
+    def cost_usd(self) -> str | None:
+        """None where there are calls, and no price of any is known."""
+        is_unknown = 0 < self.requests == self.unknown_cost_calls
+        return None if is_unknown else nano_to_usd(self.cost_nano)
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,6 +151,29 @@ async def test_what_is_no_key_is_422(person: Person, field: str, value: Any) -> 
     assert await listed(person) == []
 
 
+@pytest.mark.parametrize(
+    "name", ["nope/x", "no-such-model", "openai/*", "*", "openai/", "local/other"]
+)
+async def test_a_model_that_no_call_could_match_is_refused(person: Person, name: str) -> None:
+    body = {"name": "a key", "scope": "read", "allowed_models": ["extractive", name]}
+    refused = await person.post(API_KEYS, json=body)
+    assert error_of(refused) == (422, "unknown_model")
+    error = refused.json()["error"]
+    assert error["param"] == "allowed_models"
+    assert name in error["message"]
+    assert await listed(person) == []
+
+
+async def test_models_are_kept_by_their_full_ids(person: Person) -> None:
+    names = ["extractive", "all-MiniLM-L6-v2", "local/all-MiniLM-L6-v2", "gemini/of-tomorrow"]
+    made = await make_key(person, allowed_models=names)
+    assert made["allowed_models"] == [
+        "extractive/extractive",
+        "gemini/of-tomorrow",
+        "local/all-MiniLM-L6-v2",
+    ]
+
+
 async def test_limits_and_name_are_kept_and_changed(person: Person) -> None:
     soon = datetime.now(UTC) + timedelta(days=30)
     made = await make_key(
@@ -413,7 +436,7 @@ async def test_a_key_that_is_not_admin_has_nothing_to_do_with_keys(
 SOON = (datetime.now(UTC) + timedelta(days=10)).isoformat()
 LATER = (datetime.now(UTC) + timedelta(days=20)).isoformat()
 OWN = {
-    "allowed_models": ["a", "b"],
+    "allowed_models": ["openai/a", "openai/b"],
     "expires_at": SOON,
     "requests_per_minute": 60,
     "tokens_per_day": 1000,
@@ -422,12 +445,12 @@ OWN = {
 
 
 async def test_a_key_gives_no_more_than_it_has(person: Person) -> None:
-    bounds = {"allowed_models": ["a", "b"], "expires_at": SOON}
+    bounds = {"allowed_models": ["openai/a", "openai/b"], "expires_at": SOON}
     own = await make_key(person, "admin", **bounds)
     holder = holder_of(person, own["key"])
     for field, more in (
         ("allowed_models", None),
-        ("allowed_models", ["a", "c"]),
+        ("allowed_models", ["openai/a", "openai/c"]),
         ("expires_at", None),
         ("expires_at", LATER),
     ):
@@ -436,7 +459,7 @@ async def test_a_key_gives_no_more_than_it_has(person: Person) -> None:
         assert error_of(refused) == (403, "insufficient_scope"), field
         assert refused.json()["error"]["param"] == field
     for scope in ("read", "write", "admin"):
-        less = bounds | {"allowed_models": ["b"], "tokens_per_day": 1}
+        less = bounds | {"allowed_models": ["openai/b"], "tokens_per_day": 1}
         assert (await make_key(holder, scope, **less))["made_by_key_id"] == own["id"]
 
 

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from app.config import Settings
 from tests.conftest import serve
+from tests.openai_api import with_openai
 from tests.people import Person, join, register
 from tests.provider_server import ProviderServer, Reply
 
@@ -18,21 +19,15 @@ MODEL = "openai/gpt-4.1-mini"
 
 
 @pytest.fixture(scope="module")
-async def provider() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer(default=Reply(text="Seven zebras.")) as server:
-        yield server
+def default_reply() -> Reply:
+    return Reply(text="Seven zebras.")
 
 
 @pytest.fixture(scope="module")
 async def pair(
     settings: Settings, provider: ProviderServer
 ) -> AsyncIterator[tuple[FastAPI, httpx2.AsyncClient]]:
-    configured = settings.model_copy(
-        update={
-            "openai_api_key": type(settings.openai_api_key)("sk-test-0123456789"),
-            "openai_base_url": provider.openai_url,
-        }
-    )
+    configured = with_openai(settings, provider)
     async with serve(configured) as pair:
         yield pair
 
@@ -99,6 +94,27 @@ async def test_a_budget_that_is_too_small_for_the_call_says_what_it_takes(payer:
     assert (await payer.get(BUDGET)).json()["held_usd"] == "0"
 
 
+async def test_an_answer_that_is_kept_says_the_same(payer: Person) -> None:
+    """Its run fails, and who waits for it gets what it failed with."""
+    await put(payer, "0.0001")
+    body = {
+        "messages": [{"role": "user", "content": "How many zebras?"}],
+        "model": MODEL,
+        "use_rag": False,
+        "max_tokens": 100,
+    }
+    responses = {"model": MODEL, "input": "How many zebras?", "max_output_tokens": 100}
+    for refused in (
+        await payer.client.post(
+            "/api/v1/chat/", json=body, headers=payer.headers | {"Idempotency-Key": uuid4().hex}
+        ),
+        await payer.post("/v1/responses", json=responses),
+    ):
+        assert (refused.status_code, refused.json()["error"]["code"]) == (402, "budget_exceeded")
+        assert float(refused.json()["error"]["details"]["needed_usd"]) > 0.0001
+        assert "retry-after" not in refused.headers
+
+
 async def test_alerts_are_shown(payer: Person) -> None:
     await ask(payer)
     spent = float((await payer.get(BUDGET)).json()["spent_usd"])
@@ -138,6 +154,19 @@ async def test_only_who_manages_the_organization_sets_it(
     assert (await payer.get(BUDGET)).json()["limit_usd"] == "12.5"
 
 
-@pytest.mark.parametrize("limit", [-1, 10**10, "much", "NaN", "Infinity", "0.0000000001"])
+@pytest.mark.parametrize(
+    "limit",
+    [
+        *(-1, 10**10, "much", "NaN", "Infinity", "0.0000000001"),
+        *("1_0", "\u0661", " 5", "1e2", "", True),
+    ],
+)
 async def test_other_limits_are_422(payer: Person, limit: object) -> None:
     assert (await put(payer, limit)).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("limit", "shown"), [(5, "5"), (0.5, "0.5"), ("12.50", "12.5"), ("7", "7")]
+)
+async def test_a_limit_is_a_plain_number(payer: Person, limit: object, shown: str) -> None:
+    assert (await put(payer, limit)).json()["limit_usd"] == shown

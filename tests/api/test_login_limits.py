@@ -167,8 +167,23 @@ async def test_an_account_is_registered_a_few_times_an_hour(
     statuses = []
     for n in range(6):
         async with from_address(app, address_of(n)) as elsewhere:
-            statuses.append((await elsewhere.post("/api/v1/auth/register", json=body)).status_code)
+            answer = await elsewhere.post("/api/v1/auth/register", json=body)
+            statuses.append(answer.status_code)
     assert statuses == [409] * 4 + [429] * 2  # the first was the person's own
+    minutes = -(-int(answer.headers["retry-after"]) // 60)
+    assert minutes > 1
+    assert f"try again in {minutes} minutes" in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("wait_s", "words"),
+    [
+        *((0.0, "1 second"), (0.4, "1 second"), (1.2, "2 seconds"), (60.0, "60 seconds")),
+        *((90.0, "90 seconds"), (90.5, "2 minutes"), (469.0, "8 minutes"), (3600.0, "60 minutes")),
+    ],
+)
+def test_a_refusal_says_how_long_it_holds(wait_s: float, words: str) -> None:
+    assert attempts.in_words(wait_s) == words
 
 
 async def test_refresh_tokens_are_tried_so_often(attacker: httpx2.AsyncClient) -> None:

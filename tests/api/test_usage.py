@@ -14,6 +14,7 @@ import pytest
 from app.accounts.operators import set_operator
 from app.config import Settings
 from tests.integration.test_streams import Server, listen
+from tests.openai_api import with_openai
 from tests.people import Person, join, register
 from tests.provider_server import ProviderServer, Reply
 from tests.run_streams import begin, cancel, reading
@@ -27,19 +28,13 @@ PRICES = "/api/v1/admin/prices"
 
 
 @pytest.fixture(scope="module")
-async def provider() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer(default=Reply(text=ANSWER)) as server:
-        yield server
+def default_reply() -> Reply:
+    return Reply(text=ANSWER)
 
 
 @pytest.fixture(scope="module")
 def configured(settings: Settings, provider: ProviderServer) -> Settings:
-    return settings.model_copy(
-        update={
-            "openai_api_key": type(settings.openai_api_key)("sk-test-0123456789"),
-            "openai_base_url": provider.openai_url,
-        }
-    )
+    return with_openai(settings, provider)
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +99,9 @@ async def test_what_costs_nothing_and_what_nobody_knows_are_told_apart(payer: Pe
     free = rows["extractive/extractive"]
     assert (free["cost_usd"], free["unknown_cost_calls"], free["requests"]) == ("0", 0, 1)
     unheard_of = rows["openai/gpt-99-unheard-of"]
-    assert (unheard_of["cost_usd"], unheard_of["unknown_cost_calls"]) == ("0", 1)
+    assert (unheard_of["cost_usd"], unheard_of["unknown_cost_calls"]) == (None, 1)
+    by_day = await usage(payer)
+    assert (by_day["totals"]["cost_usd"], by_day["totals"]["unknown_cost_calls"]) == ("0", 1)
     assert unknown["metadata"]["estimated_cost_usd"] is None
 
 
@@ -149,8 +146,11 @@ async def test_a_file_for_spreadsheets_has_the_same_rows(payer: Person) -> None:
     rows = list(csv.DictReader(io.StringIO(response.text)))
     report = await usage(payer, group_by="day,model")
     assert [(row["day"], row["model"], row["cost_usd"]) for row in rows] == [
-        (row["day"], row["model"], row["cost_usd"]) for row in report["rows"]
+        (row["day"], row["model"], row["cost_usd"] or "") for row in report["rows"]
     ]
+    costs = {row["model"]: row["cost_usd"] for row in rows}
+    assert costs[odd] == ""
+    assert costs[MODEL] != ""
 
 
 @pytest.mark.parametrize(
