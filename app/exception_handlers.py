@@ -18,13 +18,16 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.core.connection import ClientGone
+from app.core.db import sqlstate_of
 from app.core.errors import (
     AppError,
     NotAuthenticated,
+    PayloadTooLarge,
     ProviderError,
     RangeNotSatisfiable,
     Unavailable,
 )
+from app.core.text import show_name
 
 log = structlog.get_logger(__name__)
 
@@ -32,9 +35,18 @@ _DEFAULT_RETRY_AFTER_S = 5
 _CLIENT_GONE_STATUS = 499
 # SQLSTATE classes that mean "not now": connection, resources, operator intervention, lock timeout.
 _TRANSIENT_SQLSTATES = ("08", "53", "57", "55P03", "40")
+_CONNECTION_CLASS = "08"
 _FOREIGN_KEY_VIOLATION = "23503"
 # As pydantic writes it: `function-after[…]`, `list[…]`. The name of a query may end in `[]`.
 _UNION_MEMBER = re.compile(r"\[.+\]$", re.DOTALL)
+_WRONG_LENGTHS = {"too_long": ("most", "max_length"), "too_short": ("least", "min_length")}
+_OPENAI_PATH = "/v1/"
+# The first that fits: the others are ValueErrors, too.
+_UNREADABLE: Mapping[type[Exception], str] = {
+    UnicodeDecodeError: "The body is not JSON: it is no UTF-8.",
+    RecursionError: "The body is nested too deeply.",
+    ValueError: "The body is not JSON that can be read: it may have a number of too many digits.",
+}
 # A model as a whole says so itself which of its fields is wrong.
 _NAMED = re.compile(r"([a-z][a-z0-9_]*): ")
 
@@ -107,7 +119,7 @@ async def _handle_app_error(request: Request, error: Exception) -> JSONResponse:
         headers["Retry-After"] = str(max(1, ceil(error.retry_after_s or _DEFAULT_RETRY_AFTER_S)))
     return _respond(
         request,
-        error.status,
+        _status_for(request, error.status),
         error.code,
         error.message,
         error.type,
@@ -118,35 +130,68 @@ async def _handle_app_error(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _handle_validation_error(request: Request, error: Exception) -> JSONResponse:
-    """Name the field and what is wrong with it; never echo what was sent."""
+    """Name the field and what is wrong with it; never echo a value that was sent."""
     assert isinstance(error, RequestValidationError)  # noqa: S101  # registered for this class
     first = error.errors()[0]
     if first["type"] == "json_invalid":
-        return _respond(
-            request, 400, "invalid_json", "The body is not JSON.", "invalid_request_error", None, {}
-        )
+        return _refuse_json(request, "The body is not JSON.")
+    param, message = _describe(first)
+    message = f"{param}: {message}." if param else f"{message}."
+    status = _status_for(request, 422)
+    return _respond(
+        request, status, "validation_error", message, "invalid_request_error", param, {}
+    )
+
+
+def _describe(error: Mapping[str, Any]) -> tuple[str | None, str]:
+    """Return which field one of pydantic's errors is about, if one, and what is wrong with it."""
     # Behind "body", "query", "path" or "header". Members of a union have labels in between.
-    place = [part for part in map(str, first["loc"][1:]) if not _UNION_MEMBER.search(part)]
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        # The name of such a field is the client's own text.
-        place, message = place[:-1], "There is a field that is not known"
+    place = [part for part in map(str, error["loc"][1:]) if not _UNION_MEMBER.search(part)]
+    message = error["msg"].removeprefix("Value error, ")
+    sent = error.get("input")
+    if error["type"] == "extra_forbidden":
+        # Its name is the client's own text.
+        name = show_name(str(error["loc"][-1]))
+        place = [*place[:-1], name] if name else place[:-1]
+        message = "there is no such field" if name else "There is a field that is not known"
+    elif not place and isinstance(sent, bytes):
+        message = "Send JSON, with the header Content-Type: application/json"
+    elif error["type"] in _WRONG_LENGTHS and isinstance(sent, str):
+        # Pydantic counts the characters of a text that passed a function as items.
+        bound, name = _WRONG_LENGTHS[error["type"]]
+        count = error["ctx"][name]
+        message = f"String should have at {bound} {count} character{'s' * (count != 1)}"
     if not place and (named := _NAMED.match(message)):
         place, message = [named[1]], message[named.end() :]
-    param = ".".join(place) or None
-    message = f"{param}: {message}." if param else f"{message}."
-    return _respond(request, 422, "validation_error", message, "invalid_request_error", param, {})
+    return ".".join(place) or None, message
+
+
+def _status_for(request: Request, status: int) -> int:
+    """Return 400 for 422 where clients of OpenAI's API ask: it has no 422."""
+    is_openai = request.scope["path"].startswith(_OPENAI_PATH)
+    return 400 if status == 422 and is_openai else status
+
+
+def _refuse_json(request: Request, message: str) -> JSONResponse:
+    return _respond(request, 400, "invalid_json", message, "invalid_request_error", None, {})
 
 
 async def _handle_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)  # noqa: S101  # registered for this class
-    code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_").replace("-", "_")
+    status = error.status_code
+    for kind, message in _UNREADABLE.items():  # what the framework met in reading the body
+        if status == HTTPStatus.BAD_REQUEST and isinstance(error.__cause__, kind):
+            return _refuse_json(request, message)
+    phrase = HTTPStatus(status).phrase
+    code, message = phrase.lower().replace(" ", "_").replace("-", "_"), f"{phrase}."
+    if status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        code, message = PayloadTooLarge.code, error.detail
     return _respond(
         request,
-        error.status_code,
+        status,
         code,
-        f"{HTTPStatus(error.status_code).phrase}.",
-        "invalid_request_error" if error.status_code < 500 else "server_error",
+        message,
+        "invalid_request_error" if status < 500 else "server_error",
         None,
         error.headers or {},
     )
@@ -159,15 +204,13 @@ async def _handle_client_gone(_request: Request, _error: Exception) -> Response:
 
 async def _handle_database_error(request: Request, error: Exception) -> JSONResponse:
     """From SQLAlchemy, or from the bare driver; without a state it is about the connection."""
-    driver_error = getattr(error, "orig", None) or error
-    sqlstate = str(getattr(driver_error, "sqlstate", None) or "08")
-    if sqlstate == _FOREIGN_KEY_VIOLATION and _is_about_organization(driver_error):
+    sqlstate = sqlstate_of(error) or _CONNECTION_CLASS
+    if sqlstate == _FOREIGN_KEY_VIOLATION and _is_about_organization(error):
         # It was deleted while the request was on its way.
         return await _handle_app_error(
             request, NotAuthenticated("The organization is gone.", code="token_revoked")
         )
-    is_about_values = isinstance(error, asyncpg.DataError | asyncpg.exceptions.InternalClientError)
-    if is_about_values or not sqlstate.startswith(_TRANSIENT_SQLSTATES):
+    if not sqlstate.startswith(_TRANSIENT_SQLSTATES):
         return await _handle_unknown(request, error)
     log.warning("database_unavailable", sqlstate=sqlstate, error=type(error).__name__)
     return await _handle_app_error(
@@ -175,8 +218,9 @@ async def _handle_database_error(request: Request, error: Exception) -> JSONResp
     )
 
 
-def _is_about_organization(driver_error: object) -> bool:
+def _is_about_organization(error: Exception) -> bool:
     """Whether a row was to belong to an organization that is not there."""
+    driver_error = getattr(error, "orig", None) or error
     original = getattr(driver_error, "__cause__", None) or driver_error
     return str(getattr(original, "constraint_name", "")).endswith("_org_id")
 

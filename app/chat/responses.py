@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import and_, delete, exists, select
+from sqlalchemy import and_, delete, exists, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts.principal import Principal
@@ -14,6 +15,17 @@ from app.core.errors import NotFound
 from app.models.conversations import Run
 from app.models.documents import StoredChunk
 from app.models.vector_stores import OpenAIResponse
+
+_INPUT = text("""
+    WITH RECURSIVE above (id, parent_id, depth) AS (
+        SELECT id, parent_id, 0 FROM messages WHERE org_id = :org_id AND id = :message_id
+        UNION ALL
+        SELECT m.id, m.parent_id, above.depth + 1
+        FROM messages m JOIN above ON m.org_id = :org_id AND m.id = above.parent_id)
+    SELECT m.id, m.role, m.content
+    FROM above JOIN messages m ON m.org_id = :org_id AND m.id = above.id
+    WHERE above.depth > 0 ORDER BY above.depth DESC
+""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +47,7 @@ def keep_response(
     *,
     previous_run_id: UUID | None,
     request: Mapping[str, Any],
+    created_at: datetime,
 ) -> None:
     """Have the answer of a run found as a response, from the commit on."""
     session.add(
@@ -43,6 +56,7 @@ def keep_response(
             run_id=run_id,
             previous_run_id=previous_run_id,
             request=dict(request),
+            created_at=created_at,
         )
     )
 
@@ -73,6 +87,38 @@ async def get_response(
         kept.request,
         int(kept.created_at.timestamp()),
     )
+
+
+async def find_end(session: AsyncSession, principal: Principal, run_id: UUID) -> datetime | None:
+    """Return when the making of a response ended; None while it goes on, or when it is gone."""
+    finished_at: datetime | None = await session.scalar(
+        select(Run.finished_at).where(
+            Run.org_id == principal.org_id, Run.id == run_id, Run.user_id == principal.user_id
+        )
+    )
+    return finished_at
+
+
+@dataclass(frozen=True, slots=True)
+class InputItem:
+    """A message that a response was made from. `role` is user or assistant."""
+
+    id: UUID
+    role: str
+    text: str
+
+
+async def find_input(
+    session: AsyncSession, principal: Principal, kept: KeptResponse
+) -> list[InputItem]:
+    """Return the messages above an answer, the question last.
+
+    What a system message said is for one response alone: it is not stored.
+    """
+    rows = await session.execute(
+        _INPUT, {"org_id": principal.org_id, "message_id": kept.message_id}
+    )
+    return [InputItem(row.id, row.role, row.content) for row in rows]
 
 
 async def delete_response(session: AsyncSession, principal: Principal, run_id: UUID) -> None:

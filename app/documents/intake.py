@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from uuid import UUID
@@ -13,6 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.accounts.principal import Principal
+from app.core.db import take_turn
 from app.core.errors import (
     Conflict,
     NotFound,
@@ -34,7 +35,6 @@ _BACKLOG_RETRY_AFTER_S = 30.0
 _CLOSE_TO_CAP = 64
 # Also those that the caller does not see.
 _COUNT_QUEUED = text("SELECT count_queued_documents(:org_id, :cap + 1)")
-_TAKE_TURN = text("SELECT pg_advisory_xact_lock(hashtextextended(:topic, 0))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +108,8 @@ class Intake:
         """Make a document of it, unless there is one with these bytes.
 
         One that is shared, for a shared file; for a private one, a private one of the caller: so
-        nobody learns what others keep for themselves. That one gets a new expiry, new tags and new
-        metadata where they came, a lost file back, and its turn again if it had failed. Raises
+        nobody learns what others keep for themselves. That one gets new tags and new metadata where
+        they came, a later expiry, a lost file back, and its turn again if it had failed. Raises
         RateLimited, PermissionDenied (`quota_exceeded`) or StorageFull.
         """
         is_private = file.visibility == Visibility.PRIVATE
@@ -138,7 +138,8 @@ class Intake:
             if known is not None and await delete_if_expired(session, known):
                 continue
             if known is not None:
-                await self._use_again(session, known, file)
+                expires_at = latest_expiry(known, file.expires_at)
+                await self._use_again(session, known, replace(file, expires_at=expires_at))
                 return UploadResult(known, is_new=False)
         await self._check_quota(session, principal.org_id)
         await self._check_cap(session, principal.org_id)
@@ -219,11 +220,6 @@ class Intake:
         return int(count or 0)
 
 
-async def take_turn(session: AsyncSession, topic: str) -> None:
-    """Wait until no other transaction is in its turn; ours lasts until the commit."""
-    await session.execute(_TAKE_TURN, {"topic": topic})
-
-
 async def read_media_type(path: Path, filename: str) -> str:
     """Look at a finished file. Raises UnprocessableRequest or UnsupportedMediaType."""
     if path.stat().st_size == 0:
@@ -237,6 +233,16 @@ async def read_media_type(path: Path, filename: str) -> str:
             param="file",
         )
     return media_type
+
+
+def latest_expiry(document: Document, expires_at: datetime | None) -> datetime | None:
+    """Return until when a document is kept whose bytes came again, with this expiry or without.
+
+    Somebody may count on the document that there is: it is never kept for less.
+    """
+    if document.expires_at is None or expires_at is None:
+        return document.expires_at
+    return max(document.expires_at, expires_at)
 
 
 def _begin_version(document: Document, file: IncomingFile) -> None:

@@ -9,6 +9,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from app.core.errors import InvalidRequest, UnprocessableRequest, UnsupportedMediaType
+from app.core.text import show_name
 from app.documents.filenames import clean_filename
 from app.documents.options import OPTION_NAMES, REPEATABLE_OPTIONS
 from app.documents.receiving import too_large
@@ -39,11 +40,17 @@ class FilePart:
 
 
 class _FormParser:
-    """Feeds the part named `file` into a FilePart, and gathers the options. Ignores the rest."""
+    """Feeds the part named `file` into a FilePart, and gathers the options.
 
-    def __init__(self, boundary: bytes, file: FilePart, names: frozenset[str]) -> None:
+    Ignores the rest, unless it `refuses_others`.
+    """
+
+    def __init__(
+        self, boundary: bytes, file: FilePart, names: frozenset[str], *, refuses_others: bool
+    ) -> None:
         self._file = file
         self._names = names
+        self._refuses_others = refuses_others
         self._options: dict[str, list[bytearray]] = {}
         self._in_file = False
         self._option: str | None = None
@@ -94,6 +101,13 @@ class _FormParser:
         name = options.get(b"name", b"").decode("latin-1")
         self._in_file = name == "file"
         self._option = name if name in self._names else None
+        if self._refuses_others and self._option is None and not self._in_file:
+            shown = show_name(name)
+            raise InvalidRequest(
+                f"{f'`{shown}`' if shown else 'A field'} is not supported here: leave it out.",
+                code="unsupported_parameter",
+                param=shown or None,
+            )
         if self._in_file:
             self._begin_file(options.get(b"filename"))
         if self._option is not None:
@@ -132,16 +146,19 @@ async def read_form(
     file: FilePart,
     *,
     further: frozenset[str] = frozenset(),
+    refuses_others: bool = False,
 ) -> dict[str, list[str]]:
     """Read a body to its end: the file into `file`, and return the options as they were sent.
 
     Each option has a text for each of its fields; so has a `further` field, by its name.
+    A field of any other name is ignored, or InvalidRequest (`unsupported_parameter`).
 
     Raises InvalidRequest, UnprocessableRequest, PayloadTooLarge, or what `body` raises.
     """
     total_bytes = 0
     try:
-        form = _FormParser(boundary, file, OPTION_NAMES | further)
+        names = OPTION_NAMES | further
+        form = _FormParser(boundary, file, names, refuses_others=refuses_others)
         async for piece in body:
             total_bytes += len(piece)
             if total_bytes > file.limit_bytes + ENVELOPE_BYTES:

@@ -1,7 +1,7 @@
 """Documents as files of OpenAI's API: the same rows, and what they were uploaded for."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from sqlalchemy import Select, and_, func, select
@@ -9,6 +9,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.errors import NotFound
+from app.documents.intake import UploadResult, latest_expiry
 from app.documents.library import is_visible
 from app.documents.listing import Listed, Listing
 from app.models.documents import Document
@@ -27,15 +28,16 @@ class FileView:
 
 async def describe_file(
     session: AsyncSession,
-    document: Document,
+    upload: UploadResult,
     *,
     purpose: FilePurpose,
     expires_after_s: int | None,
 ) -> FileView:
     """Keep what was said of an uploaded document: what it is for, and when it is to be deleted.
 
-    A known one gets the new purpose; without a new expiry it keeps its own.
+    A known one gets the new purpose, and an expiry only in place of an earlier one.
     """
+    document = upload.document
     statement = insert(OpenAIFile).values(
         org_id=document.org_id, document_id=document.id, purpose=purpose.value
     )
@@ -45,10 +47,11 @@ async def describe_file(
         )
     )
     if expires_after_s is not None:
-        # From now: a known one may be older than that, and would be gone at once.
-        document.expires_at = func.now() + timedelta(seconds=expires_after_s)
+        # A known one may be older than that: for it, from now.
+        begun = document.created_at if upload.is_new else datetime.now(UTC)
+        expires_at = begun + timedelta(seconds=expires_after_s)
+        document.expires_at = expires_at if upload.is_new else latest_expiry(document, expires_at)
         await session.flush()
-        await session.refresh(document)
     return FileView(document, purpose)
 
 

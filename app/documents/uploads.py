@@ -58,10 +58,12 @@ class Uploader:
         content_type: str,
         content_length: int | None,
         further: frozenset[str] = frozenset(),
+        refuses_others: bool = False,
     ) -> AsyncIterator[ReceivedForm]:
         """Bring one file to the disk, for as long as the block lasts or until it is moved away.
 
-        Of the form's other fields only options and those named by `further` are read. Reads at most
+        Of the form's other fields only options and those named by `further` are read; it
+        `refuses_others`, or ignores them. Reads at most
         `limit_bytes` and the envelope. Raises PayloadTooLarge, UnsupportedMediaType,
         UnprocessableRequest, InvalidRequest, RequestTimeout or StorageFull.
         """
@@ -73,7 +75,9 @@ class Uploader:
         path = self.storage.incoming_path(new_id())
         try:
             with disk_errors():
-                part, texts = await self._write(path, body, boundary, further)
+                part, texts = await self._write(
+                    path, body, boundary, further, refuses_others=refuses_others
+                )
                 said = {name: texts.pop(name) for name in further & texts.keys()}
                 options = parse_options(texts)
                 media_type = await read_media_type(path, part.filename or "")
@@ -83,13 +87,21 @@ class Uploader:
             path.unlink(missing_ok=True)
 
     async def _write(
-        self, path: Path, body: AsyncIterator[bytes], boundary: bytes, further: frozenset[str]
+        self,
+        path: Path,
+        body: AsyncIterator[bytes],
+        boundary: bytes,
+        further: frozenset[str],
+        *,
+        refuses_others: bool,
     ) -> tuple[FilePart, dict[str, list[str]]]:
         """Bring the file to the disk, durably. Raises OSError when the disk does not take it."""
         with path.open("xb") as target:
             part = FilePart(target, self.limit_bytes)
             body = iter_in_time(body, self.patience)
-            texts = await read_form(body, boundary, part, further=further)
+            texts = await read_form(
+                body, boundary, part, further=further, refuses_others=refuses_others
+            )
             target.flush()
             await asyncio.to_thread(os.fsync, target.fileno())
         return part, texts

@@ -29,8 +29,8 @@ GIF: Final = "image/gif"
 
 IMAGES: Final = frozenset({PNG, JPEG, TIFF, WEBP, BMP, GIF})
 SUPPORTED_NAMES: Final = (
-    "PDF, Word (.docx), PowerPoint (.pptx), Excel (.xlsx), HTML, EPUB, Markdown, plain text, CSV, "
-    "TSV, JSON, JSON lines, e-mail (.eml), PNG, JPEG, TIFF, WebP, BMP, GIF"
+    "PDF, Word (.docx), PowerPoint (.pptx), Excel (.xlsx), HTML, EPUB, Markdown, plain text, "
+    "source code, CSV, TSV, JSON, JSON lines, e-mail (.eml), PNG, JPEG, TIFF, WebP, BMP, GIF"
 )
 
 _AS_TEXT = "text/plain; charset=utf-8"
@@ -60,10 +60,15 @@ _IMAGE_MARKS = (
 _ZIP_MARK = b"PK\x03\x04"
 _OLE_MARK = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
+# What OpenAI's file search takes besides, and what goes with it.
+_CODE_SUFFIXES = (
+    *(".c", ".cpp", ".cs", ".css", ".go", ".h", ".java", ".js", ".php", ".py", ".rb", ".rs"),
+    *(".sh", ".sql", ".tex", ".toml", ".ts", ".tsx", ".yaml", ".yml"),
+)
 # Only between kinds of text does the name decide: the same bytes can be any of them.
 _TEXT_SUFFIXES: dict[str, str] = {
     **dict.fromkeys((".md", ".markdown", ".mdown", ".mkd"), MARKDOWN),
-    **dict.fromkeys(("", ".txt", ".text", ".log", ".rst"), PLAIN_TEXT),
+    **dict.fromkeys(("", ".txt", ".text", ".log", ".rst", *_CODE_SUFFIXES), PLAIN_TEXT),
     **dict.fromkeys((".html", ".htm", ".xhtml"), HTML),
     **dict.fromkeys((".jsonl", ".ndjson"), JSON_LINES),
     ".csv": CSV,
@@ -92,9 +97,9 @@ def find_media_type(path: Path, *, filename: str) -> str | None:
     and nothing for whatever it holds.
 
     Zip containers, images, PDFs and whole web pages are known by their content, whatever their
-    name. Other text must have a name that says text or nothing, must decode and hold no control
-    characters: RTF or source code would decode too, but it is not what people read. A name that
-    says plain text also makes a web page or JSON plain text: someone kept its source.
+    name. Other text must have a name that says text, source code or nothing, must decode and hold
+    no control characters: RTF would decode too, but it is not what people read. A name that says
+    plain text also makes a web page or JSON plain text: someone kept its source.
     """
     suffix = PurePath(filename).suffix.lower()
     with path.open("rb") as file:

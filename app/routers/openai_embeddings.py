@@ -13,12 +13,14 @@ from fastapi import APIRouter, Request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
 
 from app.accounts.principal import Principal
-from app.core.connection import while_connected
-from app.core.errors import InvalidRequest, NotFound
+from app.core.connection import while_served
+from app.core.errors import InvalidRequest
 from app.core.text import AnyText
 from app.core.tokens import EstimatingTokenizer, count_tokens
 from app.dependencies import EmbeddingCaller, ResourcesDep, charge_more
 from app.llm.base import EmbeddingProvider, FloatMatrix
+from app.llm.model_names import may_use
+from app.llm.registry import model_not_found
 from app.resources import Resources
 from app.routers.openai_shapes import LABELS, leave_known, unsupported_value
 from app.usage.plans import Feature
@@ -29,6 +31,13 @@ MAX_INPUTS = 2_048
 MAX_TOKENS = 300_000
 # Trained so that the beginning of a vector is a shorter vector.
 _SHORTENED = "text-embedding-3"
+# What vendors say of how many dimensions their vectors have.
+_PUBLISHED = {
+    "text-embedding-3-small": 1_536,
+    "text-embedding-3-large": 3_072,
+    "text-embedding-ada-002": 1_536,
+    "gemini-embedding-001": 3_072,
+}
 
 
 def _refuse_tokens(value: object) -> object:
@@ -103,12 +112,13 @@ async def create_embeddings(
     """Embed texts as documents are embedded, each as a unit vector. Nothing is kept."""
     name, model = await _find_model(body.model, caller, resources)
     embedder = resources.embedders.get_filler(name, model)
+    if body.dimensions is not None:
+        known = await embedder.find_dimensions() or _PUBLISHED.get(model)
+        _check_dimensions(body.dimensions, known, model=model)
     tokens = await _count(embedder.provider, body.input)
     await charge_more(request, resources, caller, Feature.EMBEDDING, inputs=len(body.input))
     meter = resources.ledger.meter(caller)
-    vectors = await while_connected(
-        request.receive, embedder.embed_documents(body.input, meter=meter)
-    )
+    vectors = await while_served(request, embedder.embed_documents(body.input, meter=meter))
     vectors = _shorten(vectors, body.dimensions, model=model)
     return EmbeddingListOut(
         data=[
@@ -123,14 +133,17 @@ async def create_embeddings(
 async def _find_model(wanted: str, caller: Principal, resources: Resources) -> tuple[str, str]:
     """Return provider and model of an id, with or without its provider.
 
-    Raises NotFound (`model_not_found`).
+    Raises NotFound (`model_not_found`); for what the caller's API key may not use in the same words
+    whether it is there or not.
     """
-    for id_ in await resources.models.list_embedding_models():
-        provider, _, model = id_.partition("/")
-        may_use = caller.allowed_models is None or id_ in caller.allowed_models
-        if may_use and wanted in (id_, model):
-            return provider, model
-    raise NotFound("There is no such embedding model here.", code="model_not_found", param="model")
+    found = await resources.models.find_embedding_models(wanted)
+    allowed = [id_ for id_ in found if may_use(id_, caller.allowed_models)]
+    if not allowed and not (caller.allowed_models is None or wanted in caller.allowed_models):
+        raise model_not_found(wanted, "this API key may not use it")
+    if not allowed:
+        raise model_not_found(wanted, "no configured provider has it to embed with")
+    provider, _, model = allowed[0].partition("/")
+    return provider, model
 
 
 async def _count(provider: EmbeddingProvider, texts: Sequence[str]) -> int:
@@ -156,13 +169,23 @@ def _too_long(message: str) -> InvalidRequest:
     return InvalidRequest(message, code="context_length_exceeded", param="input")
 
 
+def _check_dimensions(wanted: int, own: int | None, *, model: str) -> None:
+    """Raise InvalidRequest for a number of dimensions that vectors of a model can't have.
+
+    `own` is how many they have, None where that shows in the answer only.
+    """
+    if own is None or wanted == own:
+        return
+    if wanted > own or not model.startswith(_SHORTENED):
+        raise unsupported_value("dimensions", f"{own}, the model's own,")
+
+
 def _shorten(vectors: FloatMatrix, dimensions: int | None, *, model: str) -> FloatMatrix:
     """Raises InvalidRequest for a number of dimensions that the model's vectors can't have."""
     own = vectors.shape[1]
-    if dimensions in (None, own):
+    if dimensions is None or dimensions == own:
         return vectors
-    if dimensions is None or dimensions > own or not model.startswith(_SHORTENED):
-        raise unsupported_value("dimensions", f"{own}, the model's own,")
+    _check_dimensions(dimensions, own, model=model)
     cut = vectors[:, :dimensions]
     # What has nothing there stays nothing: it is no direction.
     norms = np.maximum(np.linalg.norm(cut, axis=1, keepdims=True), np.finfo(np.float32).tiny)

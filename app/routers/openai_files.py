@@ -114,13 +114,14 @@ async def upload_file(
         content_type=request.headers.get("content-type", ""),
         content_length=content_length_of(request),
         further=_FIELDS,
+        refuses_others=True,
     )
     async with form as received:
         purpose, expires_after_s = _read_fields(received.further)
         async with resources.db.transaction(caller) as session:
             result = await intake.add(session, caller, received.file, document_id=new_id())
             view = await openai_files.describe_file(
-                session, result.document, purpose=purpose, expires_after_s=expires_after_s
+                session, result, purpose=purpose, expires_after_s=expires_after_s
             )
             return _out(view)
 

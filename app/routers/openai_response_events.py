@@ -19,6 +19,8 @@ _CODES = {"provider_rate_limited": "rate_limit_exceeded"}
 Results = Sequence[Mapping[str, Any]]
 # From the sources of a `start` frame to what the search found; for who asked for that.
 FindResults = Callable[[Sequence[Frame]], Awaitable[Results]]
+# When the making of a kept response ended, in seconds since 1970.
+FindEnd = Callable[[], Awaitable[int | None]]
 
 
 @dataclass(slots=True)
@@ -143,9 +145,15 @@ def to_usage(usage: Frame) -> dict[str, Any]:
 class ResponseEvents:
     """Turns the frames of one answer into OpenAI's typed events, numbered from 0."""
 
-    def __init__(self, draft: ResponseDraft, find_results: FindResults | None) -> None:
+    def __init__(
+        self,
+        draft: ResponseDraft,
+        find_results: FindResults | None,
+        find_end: FindEnd | None = None,
+    ) -> None:
         self._draft = draft
         self._find_results = find_results
+        self._find_end = find_end
         self._next = 0
         self._has_begun = False
         # Told behind the text that holds their markers.
@@ -170,7 +178,7 @@ class ResponseEvents:
                 self._draft.fail(frame["code"], frame["message"])
                 return [*opening, self._tell_response("response.failed")]
             case "done" if self._draft.error is None:
-                return self._finish(frame)
+                return self._finish(frame, await self._find_end() if self._find_end else None)
         return []
 
     async def _begin(self, start: Frame) -> list[bytes]:
@@ -228,10 +236,10 @@ class ResponseEvents:
             told.append(event)
         return told
 
-    def _finish(self, done: Frame) -> list[bytes]:
+    def _finish(self, done: Frame, ended_at: int | None) -> list[bytes]:
         draft = self._draft
         annotations = self._tell_annotations(is_last=True)
-        draft.end(done)
+        draft.end(done, ended_at=ended_at)
         text, part, item = draft.text, draft.part(), draft.message_item()
         last = "response.completed" if draft.status == "completed" else "response.incomplete"
         return [

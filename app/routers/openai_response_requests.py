@@ -54,7 +54,6 @@ _ONLY_VALUES: Mapping[str, tuple[object, ...]] = {
 _TEXTS = frozenset({"input_text", "output_text", "text"})
 # A program sends a response's own items back with the next question; these say nothing new.
 _OWN_ITEMS = frozenset({"file_search_call"})
-_MESSAGE_FIELDS = frozenset({"role", "content"})
 _MESSAGE_LABELS = frozenset({"type", "id", "status", "phase"})
 
 
@@ -230,6 +229,7 @@ class ResponseRequest(BaseModel):
             messages=tuple(each for each in (instructions, *self.messages) if each.content.strip()),
             model=self.model,
             temperature=temperature if self.temperature is None else self.temperature,
+            insists_on_temperature=self.temperature is not None,
             max_tokens=self.max_output_tokens or max_tokens,
             use_rag=search is not None,
             filter=_filter_of(search),

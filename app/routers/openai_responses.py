@@ -5,29 +5,37 @@ app too, and `previous_response_id` goes on from it. Without `file_search` the m
 messages as they are.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated, Any
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
+from pydantic import Field
 
 from app.accounts.principal import Principal
 from app.chat.events import Citation, Done, Failure, Start, to_frame
 from app.chat.pipeline import Admitted, Answerer
 from app.chat.recording import BegunRun, RunRequest, RunView, begin_run, load_run
 from app.chat.responses import (
+    InputItem,
     KeptResponse,
     delete_response,
+    find_end,
+    find_input,
     find_passages,
     get_response,
     keep_response,
 )
 from app.chat.run_reader import RunReader
 from app.chat.runs import RunEngine
-from app.core.connection import while_connected
+from app.core.connection import while_served
+from app.core.errors import AppError, NotFound
 from app.core.sse import PING_COMMENT, Frame, FrameSource, FrameStream, StreamTiming
 from app.dependencies import (
     AnswererDep,
@@ -52,19 +60,37 @@ from app.routers.chat import (
 )
 from app.routers.openai_chat import annotation_of
 from app.routers.openai_response_events import (
+    FindEnd,
     FindResults,
     ResponseDraft,
     ResponseEvents,
     Results,
 )
 from app.routers.openai_response_requests import RESULTS, ResponseRequest
-from app.routers.openai_shapes import FILE, RESPONSE, STORE, parse_id, to_id, unsupported_value
+from app.routers.openai_shapes import (
+    FILE,
+    RESPONSE,
+    STORE,
+    AfterQuery,
+    ListOut,
+    OrderQuery,
+    list_ends,
+    parse_id,
+    to_id,
+    to_seconds,
+    unsupported_value,
+)
 
 router = APIRouter(prefix="/v1/responses", tags=["openai"])
 
 _READ_S = 15.0
+_CANCEL_WAIT_S, _POLL_S = 3.0, 0.05
 _DATA = b"data: "
 IncludeQuery = Annotated[list[str] | None, Query(alias="include[]", max_length=20)]
+
+
+class InputItemListOut(ListOut):
+    data: list[dict[str, Any]] = Field(description="Messages, as of the input of a response.")
 
 
 @router.post("", response_model=None)
@@ -92,7 +118,7 @@ async def create_response(
         streamed = _stream(stream, draft, _finder(body, caller, resources), timing)
         set_route_headers(streamed, stream.route)
         return streamed
-    collected = await while_connected(request.receive, collect(answer))
+    collected = await while_served(request, collect(answer))
     return await _respond(collected, draft, _finder(body, caller, resources))
 
 
@@ -111,12 +137,54 @@ async def get_kept_response(
     async with resources.db.transaction(caller) as session:
         kept = await get_response(session, caller, run_id)
         view = await load_run(session, caller, run_id)
-    draft = _draft_of(kept, view)
+        asked = await find_input(session, caller, kept)
+    draft = _draft_of(kept, view, asked)
     if draft.queries is not None and RESULTS in (include or []) and view.record is not None:
         start = view.record.start
         sources = to_frame(start)["sources"] if start else []
         draft.results = await _find_results(_store_ids(kept), caller, resources, sources)
     return JSONResponse(draft.to_json())
+
+
+@router.get("/{response_id}/input_items")
+async def list_input_items(
+    response_id: str,
+    caller: Reader,
+    resources: ResourcesDep,
+    after: AfterQuery = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 20,
+    order: OrderQuery = "desc",
+) -> InputItemListOut:
+    """The messages that a kept response was made from, also those of the responses before it.
+
+    Its `instructions` are its own, and what a message of the system said is not kept.
+    """
+    run_id = parse_id(RESPONSE, response_id, param="response_id")
+    async with resources.db.transaction(caller) as session:
+        found = await find_input(session, caller, await get_response(session, caller, run_id))
+    items = [_input_item(each) for each in (found if order == "asc" else reversed(found))]
+    ids = [item["id"] for item in items]
+    if after is not None:
+        if after not in ids:
+            raise NotFound("There is nothing with this id.", param="after")
+        items = items[ids.index(after) + 1 :]
+    page = items[:limit]
+    return InputItemListOut(
+        data=page, has_more=len(items) > limit, **list_ends([item["id"] for item in page])
+    )
+
+
+@router.post("/{response_id}/cancel", response_model=None)
+async def cancel_response(
+    response_id: str, caller: ConversationWriter, resources: ResourcesDep, runs: RunsDep
+) -> Response:
+    """End a response where it is; one that has ended stays as it is."""
+    run_id = parse_id(RESPONSE, response_id, param="response_id")
+    async with resources.db.transaction(caller) as session:
+        await get_response(session, caller, run_id)
+    await runs.cancel(caller, run_id)
+    await _wait_for_end(runs, caller, run_id)
+    return await get_kept_response(response_id, caller, resources)
 
 
 @router.delete("/{response_id}", response_model=None)
@@ -148,20 +216,25 @@ async def _answer_kept(
             previous = await get_response(
                 session, caller, body.previous_run_id, param="previous_response_id"
             )
-    admitted = await while_connected(request.receive, answerer.admit(caller, question))
-    begun = await _begin(body, caller, runs, admitted, previous)
+    admitted = await while_served(request, answerer.admit(caller, question))
+    created_at = datetime.now(UTC)
+    begun = await _begin(body, caller, runs, admitted, previous, created_at)
     draft = _draft(body, begun.run_id, admitted.model_id)
+    draft.created_at = to_seconds(created_at)
     find_results = _finder(body, caller, resources)
+    find_end = partial(_find_end, caller, resources, begun.run_id)
     if body.stream:
         wait = runs.wait_until_begun(begun.run_id, timing.status_wait_s)
-        await while_connected(request.receive, wait)
+        await while_served(request, wait)
         reader = await runs.open(caller, begun.run_id)
         assert reader is not None  # noqa: S101  # it has seen nothing yet
-        streamed = _stream(_RunFrames(reader), draft, find_results, timing)
+        reader.confirm_with(request.state.confirm)
+        streamed = _stream(_RunFrames(reader), draft, find_results, timing, find_end)
         set_route_headers(streamed, runs.find_route(begun.run_id))
         return streamed
     wait_for = collect_run(resources.db, runs, caller, begun.run_id)
-    return await _respond(await while_connected(request.receive, wait_for), draft, find_results)
+    collected = await while_served(request, wait_for)
+    return await _respond(collected, draft, find_results, ended_at=await find_end())
 
 
 async def _begin(
@@ -170,6 +243,7 @@ async def _begin(
     runs: RunEngine,
     admitted: Admitted,
     previous: KeptResponse | None,
+    created_at: datetime,
 ) -> BegunRun:
     """Begin the run that makes the response. Raises what `begin_run` does."""
     *before, question = admitted.question.messages
@@ -188,6 +262,7 @@ async def _begin(
             begun.run_id,
             previous_run_id=previous.run_id if previous else None,
             request=body.repeated(),
+            created_at=created_at,
         )
     # Instructions are for one response alone: no conversation holds them.
     system = tuple(each for each in before if each.role is Role.SYSTEM) if previous else ()
@@ -219,15 +294,27 @@ def _stream(
     draft: ResponseDraft,
     find_results: FindResults | None,
     timing: StreamTiming,
+    find_end: FindEnd | None = None,
 ) -> FrameStream:
-    write = ResponseEvents(draft, find_results).write
+    write = ResponseEvents(draft, find_results, find_end).write
     return FrameStream(source, timing, write=write, ping=PING_COMMENT)
 
 
 async def _respond(
-    collected: CollectedAnswer, draft: ResponseDraft, find_results: FindResults | None
+    collected: CollectedAnswer,
+    draft: ResponseDraft,
+    find_results: FindResults | None,
+    *,
+    ended_at: int | None = None,
 ) -> Response:
-    _fill(draft, collected.start, collected.text, collected.citations, collected.done)
+    _fill(
+        draft,
+        collected.start,
+        collected.text,
+        collected.citations,
+        collected.done,
+        ended_at=ended_at,
+    )
     if find_results is not None:
         draft.results = await find_results(to_frame(collected.start)["sources"])
     response = JSONResponse(draft.to_json())
@@ -240,15 +327,15 @@ def _draft(body: ResponseRequest, run_id: UUID, model: str) -> ResponseDraft:
     return ResponseDraft(run_id, model, body.repeated(), queries)
 
 
-def _draft_of(kept: KeptResponse, view: RunView) -> ResponseDraft:
-    """Return a kept response as it is stored. Queries are not: the question is the message's."""
+def _draft_of(kept: KeptResponse, view: RunView, asked: Sequence[InputItem]) -> ResponseDraft:
+    """Return a kept response as it is stored. What was searched for is the question."""
     request = kept.request
     is_search = bool(request.get("tools")) and request.get("tool_choice") != "none"
     draft = ResponseDraft(
         kept.run_id,
         view.model,
         request,
-        [] if is_search else None,
+        [each.text for each in asked[-1:]] if is_search else None,
         created_at=kept.created_at_s,
         text=view.text,
         has_message=bool(view.text),
@@ -260,7 +347,7 @@ def _draft_of(kept: KeptResponse, view: RunView) -> ResponseDraft:
         _fail(draft, record.failure)
     else:
         citations = [citation for _, citation in record.citations]
-        ended_at = int(view.finished_at.timestamp()) if view.finished_at else None
+        ended_at = to_seconds(view.finished_at) if view.finished_at else None
         _fill(draft, record.start, record.text, citations, record.done, ended_at=ended_at)
     return draft
 
@@ -280,6 +367,36 @@ def _fill(
     draft.has_message = True
     draft.annotations = [annotation_of(to_frame(each)) for each in citations]
     draft.end(to_frame(done), ended_at=ended_at)
+
+
+async def _find_end(caller: Principal, resources: Resources, run_id: UUID) -> int | None:
+    async with resources.db.transaction(caller) as session:
+        ended_at = await find_end(session, caller, run_id)
+    return to_seconds(ended_at) if ended_at else None
+
+
+async def _wait_for_end(runs: RunEngine, caller: Principal, run_id: UUID) -> None:
+    """Wait until a run that was cancelled has ended, but no longer than _CANCEL_WAIT_S."""
+    with suppress(TimeoutError, AppError):
+        async with asyncio.timeout(_CANCEL_WAIT_S):
+            record = None
+            while record is None:
+                record = (await runs.wait(caller, run_id)).record
+                if record is None:  # another process makes it
+                    await asyncio.sleep(_POLL_S)
+
+
+def _input_item(item: InputItem) -> dict[str, Any]:
+    content: dict[str, Any] = {"type": "input_text", "text": item.text}
+    if item.role == Role.ASSISTANT:
+        content = {"type": "output_text", "text": item.text, "annotations": [], "logprobs": []}
+    return {
+        "id": f"msg_{item.id.hex}",
+        "type": "message",
+        "role": item.role,
+        "status": "completed",
+        "content": [content],
+    }
 
 
 def _fail(draft: ResponseDraft, failure: Failure) -> None:

@@ -11,6 +11,7 @@ from fastapi import Depends, Query
 from pydantic import BaseModel
 
 from app.core.errors import InvalidRequest, NotFound
+from app.core.text import show_name
 from app.documents.listing import Listing
 
 FILE, STORE, BATCH, RESPONSE = "file-", "vs_", "vsfb_", "resp_"
@@ -22,7 +23,6 @@ LABELS = frozenset(
         "safety_identifier",
     }
 )
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _HEX = re.compile(r"[0-9a-f]{32}")
 
 
@@ -116,7 +116,7 @@ def _check_changes_nothing(
     raise InvalidRequest(
         f"{quote(name)} is not supported here: leave it out.",
         code="unsupported_parameter",
-        param=name if _NAME.fullmatch(name) else None,
+        param=show_name(name) or None,
     )
 
 
@@ -128,4 +128,5 @@ def unsupported_value(name: str, allowed: str) -> InvalidRequest:
 
 def quote(name: str) -> str:
     """Return how a message names a parameter; what can't be one's name is not repeated."""
-    return f"`{name}`" if _NAME.fullmatch(name) else "A parameter with an odd name"
+    shown = show_name(name)
+    return f"`{shown}`" if shown else "A parameter with an odd name"

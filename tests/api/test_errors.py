@@ -114,8 +114,21 @@ async def test_a_wrong_method_is_405(client: httpx2.AsyncClient) -> None:
 @pytest.mark.parametrize("path", ["/api/v1/search", "/api/v1/chat/", "/api/v1/auth/register"])
 async def test_malformed_json_is_400(person: Person, path: str, content: bytes) -> None:
     response = await person.client.post(path, content=content, headers=person.headers | JSON)
-    check_error(response, 400)
+    error = check_error(response, 400)
+    assert (error["code"], error["message"].startswith("The body is ")) == ("invalid_json", True)
     assert CANARY not in response.text
+
+
+async def test_malformed_json_says_what_is_wrong_with_it(person: Person) -> None:
+    for content, word in ((b'{"query": "\xff"}', "UTF-8"), (b"[" * 100_000, "deeply")):
+        response = await person.client.post(
+            "/api/v1/search", content=content, headers=person.headers | JSON
+        )
+        assert word in check_error(response, 400)["message"]
+    response = await person.client.post(
+        "/api/v1/search", content=b'{"query":' + b"9" * 5_000 + b"}", headers=person.headers | JSON
+    )
+    assert "digits" in check_error(response, 400)["message"]
 
 
 async def test_a_body_over_one_mib_is_413(person: Person) -> None:
@@ -127,19 +140,31 @@ async def test_a_body_over_one_mib_is_413(person: Person) -> None:
         response = await person.client.post(
             "/api/v1/search", content=content, headers=person.headers | JSON
         )
-        check_error(response, 413)
+        error = check_error(response, 413)
+        assert (error["code"], "1 MiB" in error["message"]) == ("payload_too_large", True)
+
+
+@pytest.mark.parametrize("path", ["chat/completions", "embeddings", "responses"])
+async def test_a_prompt_may_have_eight_mib(person: Person, path: str) -> None:
+    for mib, status in ((7, 400), (9, 413)):
+        body = json.dumps({"colour": "x" * mib * 1024 * 1024})
+        response = await person.client.post(
+            f"/v1/{path}", content=body, headers=person.headers | JSON
+        )
+        error = check_error(response, status)
+    assert "8 MiB" in error["message"]
 
 
 @pytest.mark.parametrize(
     ("path", "body"),
     [
         ("/api/v1/search", {"query": {CANARY: 1}}),
-        ("/api/v1/search", {"query": "x", CANARY: "y"}),
+        ("/api/v1/search", {"query": "x", "colour": CANARY}),
         ("/api/v1/search", {"query": "x", "top_k": CANARY}),
         ("/api/v1/search", {"query": "x", "document_ids": [CANARY]}),
         ("/api/v1/search", [CANARY]),
         ("/api/v1/chat/", {"messages": [{"role": CANARY, "content": "x"}]}),
-        ("/api/v1/chat/", {"messages": [{"content": "x", CANARY: "y"}]}),
+        ("/api/v1/chat/", {"messages": [{"content": "x", "colour": CANARY}]}),
         ("/api/v1/chat/", {"messages": [{"content": CANARY * 1000}]}),
         ("/api/v1/auth/register", {"email": CANARY, "password": f"secret {CANARY}"}),
         ("/api/v1/auth/register", {"email": "a@example.com", "password": CANARY[:3]}),
@@ -149,6 +174,60 @@ async def test_a_validation_error_echoes_nothing(person: Person, path: str, body
     response = await person.post(path, json=body)
     check_error(response, 422)
     assert CANARY not in response.text
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param", "status"),
+    [
+        ("/api/v1/search", {"query": "x", "colour": 1}, "colour", 422),
+        ("/api/v1/api-keys", {"name": "k", "scope": "read", "colour": 1}, "colour", 422),
+        (
+            "/api/v1/chat/",
+            {"messages": [{"content": "x", "colour": 1}]},
+            "messages.0.colour",
+            422,
+        ),
+        ("/api/v1/search", {"query": "x", "\u202ea\x00 \n[b]": 1}, "a [b]", 422),
+        (
+            "/v1/chat/completions",
+            {
+                "model": "m",
+                "messages": [{"role": "user", "content": "x"}],
+                "stream_options": {"foo": 1},
+            },
+            "stream_options.foo",
+            400,
+        ),
+    ],
+)
+async def test_an_unknown_field_is_named(
+    person: Person, path: str, body: Any, param: str, status: int
+) -> None:
+    error = check_error(await person.post(path, json=body), status)
+    assert (error["param"], error["message"]) == (param, f"{param}: there is no such field.")
+
+
+async def test_a_long_name_is_not_repeated(person: Person) -> None:
+    """It may be a key that has slipped."""
+    body = {"query": "x", "k" * 33: 1}
+    error = check_error(await person.post("/api/v1/search", json=body), 422)
+    assert (error["param"], error["message"]) == (None, "There is a field that is not known.")
+
+
+async def test_a_text_that_is_too_long_has_characters(person: Person) -> None:
+    response = await person.post("/api/v1/api-keys", json={"name": "x" * 1000, "scope": "read"})
+    error = check_error(response, 422)
+    assert error["message"].startswith("name: String should have at most ")
+    assert error["message"].endswith(" characters.")
+    response = await person.get("/v1/files", params={"after": "x" * 101})
+    error = check_error(response, 400)
+    assert error["message"] == "after: String should have at most 100 characters."
+
+
+async def test_json_without_its_content_type_says_so(person: Person) -> None:
+    for path, status in (("/api/v1/search", 422), ("/v1/chat/completions", 400)):
+        response = await person.client.post(path, content=b'{"query": "x"}', headers=person.headers)
+        assert "Content-Type: application/json" in check_error(response, status)["message"]
 
 
 async def test_not_a_number_is_no_temperature(person: Person) -> None:

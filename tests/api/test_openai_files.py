@@ -36,9 +36,8 @@ POLL: dict[str, Any] = {"poll_interval_ms": 50}
 
 
 @pytest.fixture(scope="module")
-async def provider() -> AsyncIterator[ProviderServer]:
-    async with ProviderServer(default=ANSWER) as server:
-        yield server
+def default_reply() -> Reply:
+    return ANSWER
 
 
 @pytest.fixture(scope="module")
@@ -176,21 +175,39 @@ async def test_a_file_that_has_long_been_there_expires_from_now(
     sdk: AsyncOpenAI, ada: Person, resources: Resources
 ) -> None:
     content = uuid4().hex.encode()
-    made = await sdk.files.create(file=("old.txt", content), purpose="assistants")
+    expiry: Any = {"anchor": "created_at", "seconds": 3600}
+    made = await sdk.files.create(
+        file=("old.txt", content), purpose="assistants", expires_after=expiry
+    )
     async with resources.db.system_transaction() as session:
         await session.execute(
-            text("UPDATE documents SET created_at = created_at - interval '2 days' WHERE id = :id"),
+            text(
+                "UPDATE documents SET created_at = created_at - interval '2 days',"
+                " expires_at = now() + interval '1 minute' WHERE id = :id"
+            ),
             {"id": made.id.removeprefix("file-")},
         )
     again = await sdk.files.create(
-        file=("old.txt", content),
-        purpose="assistants",
-        expires_after={"anchor": "created_at", "seconds": 3600},
+        file=("old.txt", content), purpose="assistants", expires_after=expiry
     )
     assert again.id == made.id
     assert again.expires_at is not None
-    assert again.expires_at >= made.created_at + 3600
+    assert made.expires_at is not None
+    assert again.expires_at >= made.expires_at
     assert (await ada.get(f"/v1/files/{made.id}")).status_code == 200
+
+
+async def test_the_same_bytes_for_a_time_leave_the_file_that_stays(
+    sdk: AsyncOpenAI, ada: Person
+) -> None:
+    uploaded = await ada.upload("kept.txt", content := uuid4().hex.encode())
+    file = await sdk.files.create(
+        file=("kept.txt", content),
+        purpose="assistants",
+        expires_after={"anchor": "created_at", "seconds": 3600},
+    )
+    assert UUID(file.id.removeprefix("file-")) == UUID(uploaded.json()["document_id"])
+    assert file.expires_at is None
 
 
 @pytest.mark.parametrize(
@@ -202,12 +219,17 @@ async def test_a_file_that_has_long_been_there_expires_from_now(
                 "purpose": "assistants",
                 "expires_after": {"anchor": "created_at", "seconds": 5},
             },
-            openai.UnprocessableEntityError,
+            openai.BadRequestError,
             "expires_after",
         ),
         (
+            {"purpose": "assistants", "extra_body": {"colour": "red"}},
+            openai.BadRequestError,
+            "colour",
+        ),
+        (
             {"purpose": "assistants", "file": ("x.txt", b"")},
-            openai.UnprocessableEntityError,
+            openai.BadRequestError,
             "file",
         ),
     ],
@@ -338,12 +360,12 @@ async def test_a_batch_is_of_files_with_attributes_of_their_own(
         ({"extra_body": {"colour": "red"}}, openai.BadRequestError, "colour"),
         (
             {"expires_after": {"anchor": "last_active_at", "days": 400}},
-            openai.UnprocessableEntityError,
+            openai.BadRequestError,
             "expires_after.days",
         ),
         (
             {"metadata": {str(n): "x" for n in range(17)}},
-            openai.UnprocessableEntityError,
+            openai.BadRequestError,
             "metadata",
         ),
     ],
@@ -437,7 +459,7 @@ async def test_several_queries_and_a_threshold(sdk: AsyncOpenAI, stored: Stored)
 async def test_wrong_searches_are_refused(
     sdk: AsyncOpenAI, stored: Stored, options: dict[str, Any], param: str
 ) -> None:
-    with pytest.raises((openai.UnprocessableEntityError, openai.BadRequestError)) as caught:
+    with pytest.raises(openai.BadRequestError) as caught:
         await sdk.vector_stores.search(stored.store.id, **options)
     assert str(caught.value.param).startswith(param)
     assert "[" not in str(caught.value.param)
@@ -447,7 +469,7 @@ async def test_deep_filters_are_refused(sdk: AsyncOpenAI, stored: Stored) -> Non
     tree: Any = {"type": "eq", "key": "a", "value": 1}
     for _ in range(200):
         tree = {"type": "and", "filters": [tree]}
-    with pytest.raises(openai.UnprocessableEntityError):
+    with pytest.raises(openai.BadRequestError):
         await sdk.vector_stores.search(stored.store.id, query="x", filters=tree)
 
 
@@ -577,6 +599,69 @@ async def test_a_kept_response_ended_when_it_did(sdk: AsyncOpenAI, resources: Re
     with pytest.raises(openai.BadRequestError) as caught:
         await sdk.responses.retrieve(response.id, stream=True)
     assert caught.value.param == "stream"
+
+
+@pytest.mark.parametrize("streams", [False, True])
+async def test_a_kept_response_is_found_as_it_was_given(
+    sdk: AsyncOpenAI, stored: Stored, resources: Resources, streams: bool
+) -> None:
+    tools = [tool(stored)]
+    if streams:
+        asked = sdk.responses.create(model=MODEL, input=QUESTION, tools=tools, stream=True)
+        *_, last = [event async for event in await asked]
+        assert last.type == "response.completed"
+        given = last.response
+    else:
+        given = await sdk.responses.create(model=MODEL, input=QUESTION, tools=tools)
+    assert given.output[0].to_dict()["queries"] == [QUESTION]
+    found = await sdk.responses.retrieve(given.id)
+    assert found.to_dict() == given.to_dict()
+    finished_at = text("SELECT extract(epoch FROM finished_at)::float8 FROM runs WHERE id = :id")
+    async with resources.db.system_transaction() as session:
+        ended = await session.scalar(finished_at, {"id": UUID(given.id.removeprefix("resp_"))})
+    assert given.completed_at == int(ended)
+
+
+async def test_what_a_response_was_asked_with_is_listed(
+    sdk: AsyncOpenAI, provider: ProviderServer, other: AsyncOpenAI
+) -> None:
+    provider.script(Reply(text="Hello Ada."), Reply(text="Ada."))
+    first = await sdk.responses.create(model=MODEL, instructions="Be kind.", input="I am Ada.")
+    second = await sdk.responses.create(
+        model=MODEL, input="What is my name?", previous_response_id=first.id
+    )
+    pages = sdk.responses.input_items.list(second.id, order="asc", limit=2)
+    items: list[Any] = [item async for item in pages]
+    assert [(item.type, item.role, item.content[0].text) for item in items] == [
+        ("message", "user", "I am Ada."),
+        ("message", "assistant", "Hello Ada."),
+        ("message", "user", "What is my name?"),
+    ]
+    assert [item.content[0].type for item in items] == ["input_text", "output_text", "input_text"]
+    newest: list[Any] = [item async for item in sdk.responses.input_items.list(second.id)]
+    assert [item.id for item in newest] == [item.id for item in reversed(items)]
+    with pytest.raises(openai.NotFoundError):
+        await sdk.responses.input_items.list(second.id, after="msg_nothing")
+    with pytest.raises(openai.NotFoundError):
+        await other.responses.input_items.list(second.id)
+
+
+async def test_a_response_in_the_making_is_cancelled(
+    sdk: AsyncOpenAI, provider: ProviderServer, other: AsyncOpenAI
+) -> None:
+    provider.script(Reply(text="one two three four five six", failure=Failure.STALL))
+    stream = await sdk.responses.create(model=MODEL, input="Count.", stream=True)
+    events = aiter(stream)
+    first = await anext(events)
+    assert first.type == "response.created"
+    with pytest.raises(openai.NotFoundError):
+        await other.responses.cancel(first.response.id)
+    cancelled = await sdk.responses.cancel(first.response.id)
+    assert (cancelled.id, cancelled.status) == (first.response.id, "cancelled")
+    async for _ in events:
+        """To its end."""
+    done = await sdk.responses.create(model=MODEL, input="Hello!")
+    assert (await sdk.responses.cancel(done.id)).status == "completed"
 
 
 async def test_a_response_follows_the_one_before(
@@ -717,7 +802,7 @@ async def test_a_wrong_response_is_refused_by_the_names_of_the_api(
     sdk: AsyncOpenAI, sent: dict[str, Any], param: str
 ) -> None:
     asked: dict[str, Any] = {"model": MODEL, "input": "x"}
-    with pytest.raises(openai.UnprocessableEntityError) as caught:
+    with pytest.raises(openai.BadRequestError) as caught:
         await sdk.responses.create(**(asked | sent))
     assert caught.value.param == param
 

@@ -122,5 +122,5 @@ async def test_its_errors_have_their_classes(said: dict[str, Any]) -> None:
         ("AuthenticationError", 401, None),
         ("NotFoundError", 404, "file_id"),
         ("BadRequestError", 400, "n"),
-        ("UnprocessableEntityError", 422, "messages"),
+        ("BadRequestError", 400, "messages"),
     ]

@@ -542,14 +542,20 @@ async def test_a_failed_document_is_tried_again_with_the_password_that_comes(
     assert (row.percent, row.pages_done, row.pages_total, row.attempts) == (0, 0, None, 0)
 
 
-async def test_known_bytes_with_an_expiry_set_it_and_without_one_leave_it(
+async def test_known_bytes_with_an_expiry_are_kept_longer_and_never_shorter(
     person: Person, resources: Resources
 ) -> None:
-    first = await send(person, body := form_with({}))
-    expiry = form_with({"expires_at": "2099-01-01T00:00:00Z"}).split(HEAD)[0]
-    assert (await send(person, expiry + body)).status_code == 200
-    assert (await send(person, body)).status_code == 200
-    assert (await row_of(resources, first)).expires_at == datetime(2099, 1, 1, tzinfo=UTC)
+    def expiring(year: int) -> bytes:
+        return form_with({"expires_at": f"{year}-01-01T00:00:00Z"}).split(HEAD)[0]
+
+    first = await send(person, expiring(2090) + (body := form_with({})))
+    for head, year in ((expiring(2099), 2099), (b"", 2099), (expiring(2080), 2099)):
+        assert (await send(person, head + body)).status_code == 200
+        assert (await row_of(resources, first)).expires_at == datetime(year, 1, 1, tzinfo=UTC)
+
+    for_good = await send(person, body := form_with({}))
+    assert (await send(person, expiring(2099) + body)).status_code == 200
+    assert (await row_of(resources, for_good)).expires_at is None
 
 
 # Too many at once
