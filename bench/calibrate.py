@@ -3,16 +3,17 @@
 python -m bench.calibrate --data ../shared/eval --keep /tmp/q
 
 Asks the sets of `bench.quality` through the real product and reads the evidence of each candidate
-from the trace. The weights are those with the best mean reciprocal rank. The probability of a chunk
+from the trace, and how closely it follows the question's wording from its text. The weights are
+those with the best mean reciprocal rank. The probability of a chunk
 and that of a question are logistic regressions (Newton's method with a little ridge), in which
 every question weighs the same. Questions without an answer are those of SQuAD 2.0, the questions of
 one set in the library of another, and, in other languages, questions whose passage is left out.
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +21,12 @@ import httpx2
 import numpy as np
 from numpy.typing import NDArray
 
+from app.retrieval.fusion import KNOWN_LANGUAGE
+from app.retrieval.pipeline import COMPARED_CANDIDATES
+from app.retrieval.wording import analyze_wording, measure_closeness
 from bench.product import require_data, running_product
 from bench.quality.asking import Goal, found_of
-from bench.quality.library import CONNECTIONS, Library, Session, open_library
+from bench.quality.library import CONNECTIONS, Library, Session, chunks_of, open_library
 from bench.quality.running import resolve
 from bench.quality.sets import FILES, Corpus, Question, QuestionSet, read_corpora
 
@@ -31,13 +35,16 @@ SETS = ("financebench", "squad", "squad2", "cranfield", "xquad")
 DEPTH = 20
 WRONGLY_REFUSED = 0.05
 RIDGE = 1e-2
+# By which the pipeline chooses whose wording is compared.
+_WITHOUT_WORDING = np.array([KNOWN_LANGUAGE.similarity, KNOWN_LANGUAGE.fulltext, 0.0])
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A question's best candidates: rows of similarity and fulltext, and which are relevant."""
+    """A question's best candidates: rows of similarity, fulltext and wording, and which are
+    relevant."""
 
     rows: Floats
     is_relevant: NDArray[np.bool_]
@@ -71,6 +78,7 @@ def main() -> None:
 class Asker:
     client: httpx2.Client
     kept: Path
+    texts: dict[str, dict[str, str]] = field(default_factory=dict)
 
     def ask_english(
         self, corpora: dict[str, Corpus]
@@ -104,6 +112,17 @@ class Asker:
             left_out[f"{name} without it"] = self._ask(session, library, asked, leave_out=True)
         return answered, left_out
 
+    def _read_texts(self, session: Session, library: Library) -> dict[str, str]:
+        """Return the texts of all chunks by their ids: a trace has none."""
+        if library.email not in self.texts:
+            documents = sorted(set(library.documents.values()))
+            with ThreadPoolExecutor(CONNECTIONS) as pool:
+                chunks = pool.map(lambda one: list(chunks_of(session, one)), documents)
+                self.texts[library.email] = {
+                    c["chunk_id"]: c["text"] for one in chunks for c in one
+                }
+        return self.texts[library.email]
+
     def _ask(
         self, session: Session, library: Library, asked: QuestionSet, *, leave_out: bool = False
     ) -> list[Evidence]:
@@ -115,17 +134,26 @@ class Asker:
                 within = [i for i in library.documents.values() if i not in wrong]
             body = {"query": question.text, "document_ids": within, "explain": True}
             response = session.call("POST", "/api/v1/search", json=body)
-            return _read_evidence(response["trace"]["candidates"], goals)
+            return _read_evidence(response["trace"], texts, goals)
 
+        texts = self._read_texts(session, library)
         with ThreadPoolExecutor(CONNECTIONS) as pool:
             return list(pool.map(ask, asked.questions))
 
 
-def _read_evidence(candidates: Sequence[dict[str, Any]], goals: Sequence[Goal]) -> Evidence:
-    return Evidence(
-        np.array([(c["similarity"], c["fulltext"]) for c in candidates]).reshape(-1, 2),
-        np.array([any(g.is_met_by(found_of(c)) for g in goals) for c in candidates], dtype=bool),
+def _read_evidence(
+    trace: Mapping[str, Any], texts: Mapping[str, str], goals: Sequence[Goal]
+) -> Evidence:
+    candidates = trace["candidates"]
+    rows = np.zeros((len(candidates), 3))
+    rows[:, :2] = np.array([(c["similarity"], c["fulltext"]) for c in candidates]).reshape(-1, 2)
+    compared = np.argsort(-rows @ _WITHOUT_WORDING, kind="stable")[:COMPARED_CANDIDATES]
+    wording = analyze_wording(trace["queries"][0], tuple(trace["phrases"]))
+    rows[compared, 2] = measure_closeness(
+        wording, [texts[candidates[place]["chunk_id"]] for place in compared]
     )
+    met = [any(goal.is_met_by(found_of(one)) for goal in goals) for one in candidates]
+    return Evidence(rows, np.array(met, dtype=bool))
 
 
 def print_constants(
@@ -137,7 +165,7 @@ def print_constants(
     knows_language: bool = True,
 ) -> None:
     """Fit and print one Calibration, and how good it is on each set."""
-    weights = fit_weights(answered)
+    weights = fit_weights(answered, with_wording=knows_language)
     relevance = _fit_groups(answered, lambda e: _relevance_rows(e, weights))
     best = {group: [_best(e, weights) for e in asked] for group, asked in answered.items()}
     worst = {group: [_best(e, weights) for e in asked] for group, asked in strange.items()}
@@ -150,7 +178,7 @@ def print_constants(
         float(np.quantile([_logistic(row @ answering) for row in best[group]], WRONGLY_REFUSED))
         for group in threshold_on
     )
-    print(f"{name}: similarity {weights[0]:.3f}, fulltext {weights[1]:.3f}")
+    print("{}: similarity {:.3f}, fulltext {:.3f}, wording {:.3f}".format(name, *weights))
     print(f"  relevance {np.round(relevance, 3).tolist()}")
     print(f"  answerability {np.round(answering, 3).tolist()}, at least {threshold:.3f}")
     for group, rows in (best | worst).items():
@@ -158,21 +186,23 @@ def print_constants(
         print(f"  {group}: {len(rows)} questions, {refused:.3f} refused", flush=True)
 
 
-def fit_weights(answered: dict[str, list[Evidence]]) -> Floats:
-    """Return the weights of similarity and fulltext, of which the larger is 1.
+def fit_weights(answered: dict[str, list[Evidence]], *, with_wording: bool) -> Floats:
+    """Return the weights of similarity, fulltext and wording, of which the largest is 1.
 
     Those with the best mean reciprocal rank, averaged over the sets.
     """
     ratios = np.geomspace(0.1, 10, 41)
-    best = max(ratios, key=lambda ratio: np.mean([_mrr(e, ratio) for e in answered.values()]))
-    weights: Floats = np.array([1.0, best]) / max(1.0, best)
+    of_wording = np.linspace(0.0, 1.0, 11) if with_wording else [0.0]
+    grid = [np.array([1.0, fulltext, wording]) for fulltext in ratios for wording in of_wording]
+    best = max(grid, key=lambda one: np.mean([_mrr(e, one) for e in answered.values()]))
+    weights: Floats = best / best.max()
     return weights
 
 
-def _mrr(asked: list[Evidence], ratio: float) -> float:
+def _mrr(asked: list[Evidence], weights: Floats) -> float:
     total = 0.0
     for evidence in asked:
-        order = np.argsort(-(evidence.rows @ np.array([1.0, ratio])), kind="stable")
+        order = np.argsort(-(evidence.rows @ weights), kind="stable")
         hits = np.flatnonzero(evidence.is_relevant[order][:10])
         total += 1 / (hits[0] + 1) if len(hits) else 0.0
     return total / len(asked)
@@ -191,7 +221,7 @@ def _best(evidence: Evidence, weights: Floats) -> Floats:
     """Return intercept, similarity and fulltext of the best candidate; without one, of nothing."""
     if not len(evidence.rows):
         return np.array([1.0, 0.0, 0.0])
-    best: Floats = np.r_[1.0, evidence.rows[np.argmax(evidence.rows @ weights)]]
+    best: Floats = np.r_[1.0, evidence.rows[np.argmax(evidence.rows @ weights), :2]]
     return best
 
 

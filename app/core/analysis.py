@@ -123,11 +123,15 @@ def detect_language(tokens: Sequence[Token]) -> Language:
 def is_english(text: str) -> bool:
     """Say whether a text is in English, as far as one can tell: a bare name may be."""
     tokens = tokenize(text)
-    foreign = sum(
-        kind in ("pairs", "threes") or (kind == "word" and not is_latin(word))
-        for kind, word in tokens
-    )
-    return 2 * foreign <= len(tokens) and detect_language(tokens).name == DEFAULT_LANGUAGE
+    foreign = total = 0
+    for kind, word in tokens:
+        is_run = kind in ("pairs", "threes")
+        # Without spaces a sentence is one token: of two letters, and more, to a word.
+        count = (len(word) + 1) // 2 if is_run else 1
+        total += count
+        if is_run or (kind == "word" and not is_latin(word)):
+            foreign += count
+    return 2 * foreign <= total and detect_language(tokens).name == DEFAULT_LANGUAGE
 
 
 def is_stop_word(word: str, language: str) -> bool:

@@ -23,16 +23,27 @@ from app.retrieval.expansion import ExpandedQuestion, expand_question
 from app.retrieval.fallback import fallback_reason
 from app.retrieval.filters import EVERYTHING
 from app.retrieval.fulltext import search_fulltext
-from app.retrieval.fusion import Evidence, Verdict, choose_calibration, fuse, judge
+from app.retrieval.fusion import (
+    Calibration,
+    Evidence,
+    Verdict,
+    choose_calibration,
+    find_best,
+    fuse,
+    judge,
+)
 from app.retrieval.loading import Passage
 from app.retrieval.query_terms import analyze_query
 from app.retrieval.rerank import rerank
 from app.retrieval.spaces import NO_VECTOR, QueryVector, SpaceDirectory
 from app.retrieval.trace import StepOutcome, Trace, TracedCandidate
 from app.retrieval.unfiltered import search_unfiltered
+from app.retrieval.wording import analyze_wording, measure_closeness
 
 # Of each stage, or as many as are asked for. On the development sets more find nothing more.
 CANDIDATES_PER_STAGE = 30
+# Whose wording is compared with the question's. Fewer lose what stands behind place ten.
+COMPARED_CANDIDATES = 20
 # What a question's other names add to its vector.
 PHRASES_WEIGHT = 0.5
 # Below this answerability, further queries are worth the call of a model: unless nothing is there.
@@ -164,6 +175,7 @@ class Retriever:
         for more in await self._run_all_stages(scope, asked, query, trace):
             _keep_best(evidence, more)
             passages |= more
+        _compare_wording(asked[0].question, evidence, passages, calibration)
         pages = {chunk_id: passage.page_key for chunk_id, passage in passages.items()}
         ranked = fuse(evidence.values(), calibration, pages)
         trace.place("fused", ranked)
@@ -297,6 +309,23 @@ def _keep_best(evidence: dict[UUID, Evidence], more: Mapping[UUID, Passage]) -> 
             )
             fulltext = max(known.fulltext, fulltext)
         evidence[chunk_id] = Evidence(chunk_id, similarity, fulltext)
+
+
+def _compare_wording(
+    question: ExpandedQuestion,
+    evidence: dict[UUID, Evidence],
+    passages: Mapping[UUID, Passage],
+    calibration: Calibration,
+) -> None:
+    """Add how closely the best candidates follow the question's wording, where that tells."""
+    if not calibration.wording:
+        return
+    best = find_best(evidence.values(), calibration, COMPARED_CANDIDATES)
+    wording = analyze_wording(question.core, question.phrases)
+    closeness = measure_closeness(wording, [passages[chunk_id].text for chunk_id in best])
+    for chunk_id, close in zip(best, closeness, strict=True):
+        _, similarity, fulltext, _ = evidence[chunk_id]
+        evidence[chunk_id] = Evidence(chunk_id, similarity, fulltext, close)
 
 
 def _traced(

@@ -109,10 +109,10 @@ class SpaceDirectory:
 
         While the database does not answer, what it said in the last 20 s; then raises its error.
         """
-        if self._looking.locked() and self._is_trusted():
+        if self._is_fresh() or (self._looking.locked() and self._is_trusted()):
             return self._live
         async with self._looking:
-            if time.monotonic() >= self._fresh_until:
+            if not self._is_fresh():
                 await self._refresh()
         return self._live
 
@@ -145,6 +145,9 @@ class SpaceDirectory:
         except ProviderError as error:
             log.error("live_embedding_model_unusable", reason=error.message)
             return None
+
+    def _is_fresh(self) -> bool:
+        return time.monotonic() < self._fresh_until
 
     def _is_trusted(self) -> bool:
         return self._live is not None and time.monotonic() < self._trusted_until

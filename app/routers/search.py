@@ -1,18 +1,17 @@
 """Retrieval without generation."""
 
-from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Response
 from pydantic import BaseModel, Field
 
 from app.core.errors import UnprocessableRequest
 from app.core.text import AnyText
-from app.dependencies import ResourcesDep, Searcher, get_retriever
+from app.dependencies import ResourcesDep, Searcher
 from app.documents.library import check_all_exist
 from app.llm.base import Message, Role
 from app.retrieval.base import RetrievalQuery
-from app.retrieval.pipeline import Retrieval, Retriever
+from app.retrieval.pipeline import Retrieval
 from app.retrieval.trace import Cut, StepOutcome
 from app.routers.chat_requests import ChatMessage
 from app.routers.search_filters import FilterFields
@@ -92,13 +91,8 @@ class SearchResponse(BaseModel):
     trace: TraceOut | None = Field(default=None, description="With `explain` only.")
 
 
-@router.post("", response_model_exclude_unset=True)
-async def search(
-    body: SearchRequest,
-    caller: Searcher,
-    resources: ResourcesDep,
-    retriever: Annotated[Retriever, Depends(get_retriever)],
-) -> SearchResponse:
+@router.post("", response_model=SearchResponse)
+async def search(body: SearchRequest, caller: Searcher, resources: ResourcesDep) -> Response:
     """The chunks that answer a query, best first."""
     query = body.query.strip()
     if not query:
@@ -107,7 +101,7 @@ async def search(
         async with resources.db.transaction(caller) as session:
             await check_all_exist(session, caller.org_id, body.document_ids)
     history = tuple(Message(Role(turn.role), turn.content) for turn in body.history)
-    found = await retriever.retrieve(
+    found = await resources.retriever.retrieve(
         caller,
         RetrievalQuery(query, body.top_k, body.to_filter(), history),
         meter=resources.ledger.meter(caller),
@@ -129,7 +123,8 @@ async def search(
     )
     if body.explain:
         response.trace = _trace(found)
-    return response
+    # Not the model: FastAPI would validate it once more.
+    return Response(response.model_dump_json(exclude_unset=True), media_type="application/json")
 
 
 def _trace(found: Retrieval) -> TraceOut:

@@ -10,10 +10,12 @@ from app.retrieval.fusion import (
     KNOWN_LANGUAGE,
     OTHER_LANGUAGE,
     OTHER_MODEL,
+    OTHER_MODEL_AND_LANGUAGE,
     Calibration,
     Evidence,
     Verdict,
     choose_calibration,
+    find_best,
     judge,
 )
 from app.retrieval.fusion import (
@@ -26,6 +28,7 @@ EVIDENCE = st.builds(
     st.uuids(),
     st.floats(-1, 1),
     st.floats(0, 2.5),
+    st.floats(0, 1.3),
 )
 
 
@@ -63,6 +66,20 @@ def test_vectors_hardly_count_in_a_language_that_their_model_does_not_know() -> 
     assert fuse(items, OTHER_LANGUAGE)[0].chunk_id.int == 2
 
 
+def test_of_equals_the_one_that_follows_the_wording_is_first() -> None:
+    items = [evidence(1, 0.5, 0.5), evidence(2, 0.5, 0.5)._replace(wording=0.4)]
+    assert fuse(items, KNOWN_LANGUAGE)[0].chunk_id.int == 2
+
+
+@CALIBRATIONS
+@given(items=st.lists(EVIDENCE, max_size=30, unique_by=lambda item: item.chunk_id))
+def test_the_best_are_those_that_are_fused_first(
+    calibration: Calibration, items: list[Evidence]
+) -> None:
+    best = find_best(items, calibration, 5)
+    assert best == [candidate.chunk_id for candidate in fuse(items, calibration)][:5]
+
+
 def test_a_best_chunk_with_a_rival_is_less_probable() -> None:
     alone = fuse([evidence(1, 0.6, 0.6), evidence(2, 0.1, 0.0)], KNOWN_LANGUAGE)
     contested = fuse([evidence(1, 0.6, 0.6), evidence(2, 0.6, 0.59)], KNOWN_LANGUAGE)
@@ -95,10 +112,20 @@ def test_of_a_chunk_without_a_vector_its_words_tell() -> None:
     [
         ("What were net sales?", "all-MiniLM-L6-v2", KNOWN_LANGUAGE),
         ("Wie hoch war der Umsatz im Jahr 2022?", "all-MiniLM-L6-v2", OTHER_LANGUAGE),
+        ("NASUWT是什么?", "all-MiniLM-L6-v2", OTHER_LANGUAGE),
+        ("Who is 习近平?", "all-MiniLM-L6-v2", KNOWN_LANGUAGE),
         ("売上高はいくらですか", "BAAI/bge-small-en-v1.5", OTHER_LANGUAGE),
         ("What were net sales?", "BAAI/bge-small-en-v1.5", OTHER_MODEL),
-        ("Wie hoch war der Umsatz im Jahr 2022?", "nomic-embed-text-v2-moe", OTHER_MODEL),
-        ("Wie hoch war der Umsatz im Jahr 2022?", "text-embedding-3-small", OTHER_MODEL),
+        (
+            "Wie hoch war der Umsatz im Jahr 2022?",
+            "nomic-embed-text-v2-moe",
+            OTHER_MODEL_AND_LANGUAGE,
+        ),
+        (
+            "Wie hoch war der Umsatz im Jahr 2022?",
+            "text-embedding-3-small",
+            OTHER_MODEL_AND_LANGUAGE,
+        ),
         ("What were net sales?", None, OTHER_LANGUAGE),
     ],
 )
