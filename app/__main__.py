@@ -182,7 +182,7 @@ def _doctor(settings: Settings, _options: argparse.Namespace) -> int:
 def _admin(settings: Settings, options: argparse.Namespace) -> int:
     """grant EMAIL makes a user an operator of this deployment, revoke EMAIL undoes it; list."""
     from app.accounts.operators import list_operators, set_operator  # noqa: PLC0415
-    from app.core.errors import UnprocessableRequest  # noqa: PLC0415
+    from app.core.errors import Conflict, UnprocessableRequest  # noqa: PLC0415
 
     if (options.step == "list") == bool(options.email):
         print("`grant` and `revoke` take an address, `list` takes none.", file=sys.stderr)
@@ -197,6 +197,9 @@ def _admin(settings: Settings, options: argparse.Namespace) -> int:
     except UnprocessableRequest as exc:
         print(exc.message, file=sys.stderr)
         return 2
+    except Conflict as exc:
+        print(exc.message, file=sys.stderr)
+        return 1
     if not found:
         print("There is no user with this address: register first.", file=sys.stderr)
         return 1

@@ -82,8 +82,6 @@ AUDITED: Mapping[tuple[str, str], str] = {
     ("POST", "/api/v1/admin/embedding-spaces"): "admin.start_reembedding",
     ("POST", "/api/v1/admin/embedding-spaces/{space_id}/{action}"): "admin.steer_reembedding",
 }
-# Its line must outlive the organization, whose own lines go with it: only operators read it.
-_ORGANIZATION_DELETE = "organization.delete"
 # What is written of nobody that is known. Attempts are limited; anything else a stranger could do
 # until the disk is full.
 _OF_STRANGERS = frozenset({("user.sign_in", HTTPStatus.UNAUTHORIZED)})
@@ -114,6 +112,7 @@ UNAUDITED: frozenset[tuple[str, str]] = frozenset(
         ("POST", "/v1/chat/completions"),
         ("POST", "/v1/embeddings"),
         ("POST", "/v1/responses"),
+        ("POST", "/v1/responses/{response_id}/cancel"),
         ("POST", "/v1/vector_stores/{vector_store_id}/search"),
         ("POST", "/v1/vector_stores/{vector_store_id}/files"),
         ("POST", "/v1/vector_stores/{vector_store_id}/files/{file_id}"),
@@ -137,6 +136,11 @@ class AuditNote:
         """Say who it is that no credential named."""
         if person is not None:
             self.org_id, self.user_id = person.org_id, person.user_id
+
+    def tell_operator(self, person: Account) -> None:
+        """Of who registers first, and so operates a local installation."""
+        if person.is_operator:
+            self.details["is_operator"] = True
 
 
 def audit_note(request: HTTPConnection) -> AuditNote:
@@ -190,19 +194,15 @@ def _describe(scope: Scope, action: str, status: int) -> AuditEntry:
     note = audit_note(request)
     caller: Principal | None = getattr(request.state, "principal", None)
     parameters = list(scope.get("path_params", {}).values())
-    object_id = note.object_id or (str(parameters[-1])[:200] if parameters else None)
-    org_id = note.org_id or (caller.org_id if caller else None)
-    if action == _ORGANIZATION_DELETE and status < HTTPStatus.BAD_REQUEST:
-        org_id, object_id = None, str(org_id)
     return AuditEntry(
         action=action,
         status=status,
         address=request.client.host if request.client else "",
         client=name_client(Headers(scope=scope).get("user-agent", "")),
         request_id=request.state.request_id,
-        org_id=org_id,
+        org_id=note.org_id or (caller.org_id if caller else None),
         user_id=note.user_id or (caller.user_id if caller else None),
         key_id=caller.key_id if caller else None,
-        object_id=object_id,
+        object_id=note.object_id or (str(parameters[-1])[:200] if parameters else None),
         details=note.details,
     )

@@ -17,6 +17,8 @@ from app.models.accounts import User
 from app.models.audit import AuditEvent
 from app.models.documents import Document
 
+# What names itself as the client where there was no request, and so no user and no address.
+COMMAND_LINE = "Command line"
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
@@ -66,7 +68,7 @@ class AuditLine:
 
 
 async def append(session: AsyncSession, entry: AuditEntry) -> None:
-    """Needs a system transaction: a line may be about nobody's organization."""
+    """Needs a system transaction, or the owner: a line may be about nobody's organization."""
     await session.execute(
         insert(AuditEvent).values(
             id=new_id(),
@@ -110,10 +112,9 @@ async def read_log(
     hidden = await _find_hidden(session, [event.object_id for event, _ in rows], which.reader)
     lines = [
         AuditLine(event, email, None if event.object_id in hidden else event.object_id)
-        for event, email in rows[:limit]
+        for event, email in rows
     ]
-    next_cursor = str(lines[-1].event.id) if len(rows) > limit else None
-    return Page(lines, next_cursor)
+    return Page.of(lines, limit, lambda last: str(last.event.id))
 
 
 async def _find_hidden(

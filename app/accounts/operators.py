@@ -2,19 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from uuid import UUID
 
 from sqlalchemy import ColumnElement, func, or_, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession, create_async_engine
 from sqlalchemy.pool import NullPool
 
-from app.accounts import sign_ins
+from app.accounts import audit, sign_ins
+from app.accounts.audit import AuditEntry
 from app.accounts.users import normalize_email
 from app.core.errors import Conflict, NotFound
 from app.core.pagination import Page
 from app.models.accounts import MemberRole, Membership, Organization, User
 
-_SET = text("UPDATE users SET is_operator = :is_operator WHERE email = :email RETURNING id")
 _LIST = text("SELECT email FROM users WHERE is_operator ORDER BY email")
 _LOCK = text("SELECT pg_advisory_xact_lock(7330402119)")
 _MEMBERS = text("""
@@ -54,13 +55,25 @@ class OrganizationView:
 async def set_operator(database_url: str, email: str, *, is_operator: bool) -> bool:
     """Make the user an operator, or no longer one; noticed within 5 s. False for an unknown one.
 
-    Connects as the owner. Raises UnprocessableRequest for what can't be an address.
+    Connects as the owner, and leaves a line in the audit log. Raises UnprocessableRequest for what
+    can't be an address, and Conflict (`user_inactive`) for making one of who is switched off.
     """
     engine = create_async_engine(database_url, poolclass=NullPool)
     try:
-        async with engine.begin() as connection:
-            values = {"email": normalize_email(email), "is_operator": is_operator}
-            return await connection.scalar(_SET, values) is not None
+        async with AsyncSession(engine) as session, session.begin():
+            user = await session.scalar(
+                select(User).where(User.email == normalize_email(email)).with_for_update()
+            )
+            if user is None:
+                return False
+            if is_operator and not user.is_active:
+                raise Conflict(
+                    "This user is switched off: an operator must switch them on first.",
+                    code="user_inactive",
+                )
+            user.is_operator = is_operator
+            await audit.append(session, _by_command_line(user.id, is_operator=is_operator))
+            return True
     finally:
         await engine.dispose()
 
@@ -90,11 +103,10 @@ async def list_users(
     if cursor is not None:
         conditions.append(User.id < cursor)
     query = select(User).where(*conditions).order_by(User.id.desc()).limit(limit + 1)
-    found = (await session.scalars(query)).all()
-    shown = found[:limit]
-    places = await _find_places(session, [user.id for user in shown])
-    items = [UserView(user, places.get(user.id, ())) for user in shown]
-    return Page(items, str(shown[-1].id) if len(found) > limit else None)
+    page = Page.of((await session.scalars(query)).all(), limit, lambda last: str(last.id))
+    places = await _find_places(session, [user.id for user in page.items])
+    items = [UserView(user, places.get(user.id, ())) for user in page.items]
+    return Page(items, page.next_cursor)
 
 
 async def change_user(
@@ -143,9 +155,8 @@ async def list_organizations(
         query = query.where(Organization.name.icontains(words, autoescape=True))
     if cursor is not None:
         query = query.where(Organization.id < cursor)
-    found = (await session.scalars(query)).all()
-    shown = found[:limit]
-    ids = {"ids": [organization.id for organization in shown]}
+    page = Page.of((await session.scalars(query)).all(), limit, lambda last: str(last.id))
+    ids = {"ids": [organization.id for organization in page.items]}
     members = {row.org_id: row.members for row in await session.execute(_MEMBERS, ids)}
     documents = {row.org_id: row for row in await session.execute(_DOCUMENTS, ids)}
     items = [
@@ -155,9 +166,22 @@ async def list_organizations(
             documents[each.id].documents if each.id in documents else 0,
             documents[each.id].bytes if each.id in documents else 0,
         )
-        for each in shown
+        for each in page.items
     ]
-    return Page(items, str(shown[-1].id) if len(found) > limit else None)
+    return Page(items, page.next_cursor)
+
+
+def _by_command_line(user_id: UUID, *, is_operator: bool) -> AuditEntry:
+    """Say what was done by somebody on the server itself, whom no account names."""
+    return AuditEntry(
+        action="admin.change_user",
+        status=HTTPStatus.OK,
+        address="",
+        client=audit.COMMAND_LINE,
+        request_id="",
+        object_id=str(user_id),
+        details={"is_operator": is_operator},
+    )
 
 
 async def _find_places(

@@ -88,7 +88,7 @@ async def list_users(
         page = await operators.list_users(session, words=query, cursor=cursor, limit=limit)
     return AdminUserPage(
         items=[_show_user(view) for view in page.items],
-        next_cursor=UUID(page.next_cursor) if page.next_cursor else None,
+        next_cursor=page.next_id,
     )
 
 
@@ -101,11 +101,11 @@ async def change_user(
     note: Noted,
 ) -> AdminUserOut:
     """Switch a user off or on, or make them an operator or no longer one; within 5 s."""
+    note.details = body.model_dump(exclude_none=True)
     async with resources.db.system_transaction() as session:
         view = await operators.change_user(
             session, user_id, is_active=body.is_active, is_operator=body.is_operator
         )
-    note.details = body.model_dump(exclude_none=True)
     return _show_user(view)
 
 
@@ -123,7 +123,7 @@ async def list_organizations(
     default = OrganizationPlan(resources.settings.default_plan)
     return AdminOrganizationPage(
         items=[_show_organization(view, default) for view in page.items],
-        next_cursor=UUID(page.next_cursor) if page.next_cursor else None,
+        next_cursor=page.next_id,
     )
 
 

@@ -27,7 +27,10 @@ class AuditLineOut(BaseModel):
     action: str = Field(description="Such as `document.delete`.")
     object_id: str | None
     address: str = Field(description="Where the request came from, as far as the server knows.")
-    client: str = Field(description='Untrusted text such as "Chrome on Linux".')
+    client: str = Field(
+        description='Untrusted text such as "Chrome on Linux"; `Command line` without an address '
+        "where it was done on the server itself."
+    )
     result: str = Field(description="`ok`, `denied` (401, 403, 404) or `failed`.")
     status: int = Field(description="The HTTP status of the answer.")
     request_id: str
@@ -85,8 +88,7 @@ async def _read(
 ) -> AuditLog:
     async with resources.db.system_transaction() as session:
         page = await read_log(session, which, cursor=cursor, limit=limit)
-    next_cursor = UUID(page.next_cursor) if page.next_cursor else None
-    return AuditLog(items=[_show(line) for line in page.items], next_cursor=next_cursor)
+    return AuditLog(items=[_show(line) for line in page.items], next_cursor=page.next_id)
 
 
 def _show(line: AuditLine) -> AuditLineOut:

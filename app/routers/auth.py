@@ -130,6 +130,7 @@ async def register(
         email=body.email, password=body.password, name="", client=client
     )
     note.name(signed_in.account)
+    note.tell_operator(signed_in.account)
     return show_tokens(signed_in)
 
 
@@ -192,8 +193,11 @@ async def me(caller: SignedInCaller, resources: ResourcesDep) -> Me:
 
 
 @router.patch("/me")
-async def patch_me(body: ProfilePatch, caller: SignedInCaller, resources: ResourcesDep) -> Me:
+async def patch_me(
+    body: ProfilePatch, caller: SignedInCaller, resources: ResourcesDep, note: Noted
+) -> Me:
     """Change the caller's profile."""
+    note.details = {"changed": sorted(body.model_fields_set)}
     async with resources.db.system_transaction() as session:
         if "name" in body.model_fields_set:
             await users.set_name(session, caller.user_id, body.name)

@@ -19,6 +19,7 @@ from pydantic import (
 from starlette import responses
 
 from app.accounts.principal import Principal
+from app.audit_trail import Noted
 from app.core.errors import NotFound, RangeNotSatisfiable
 from app.core.text import storable
 from app.core.times import FutureTime
@@ -288,7 +289,7 @@ async def list_document_versions(
 
 @router.patch("/{document_id}")
 async def patch_document(
-    document_id: UUID, body: DocumentPatch, caller: Writer, resources: ResourcesDep
+    document_id: UUID, body: DocumentPatch, caller: Writer, resources: ResourcesDep, note: Noted
 ) -> DocumentOut:
     """Set when the document is deleted by itself, or that it never is; its tags; its metadata; who
     sees it.
@@ -297,6 +298,9 @@ async def patch_document(
     the same bytes are shared, or private to you, already.
     """
     named = body.model_fields_set
+    note.details = {"changed": sorted(named)}  # tags and metadata may be content
+    if "visibility" in named:
+        note.details["visibility"] = body.visibility
     async with resources.db.transaction(caller) as session:
         if "visibility" in named:
             await set_visibility(session, caller, document_id, body.visibility)

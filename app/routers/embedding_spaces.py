@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, status
 from pydantic import BaseModel, ConfigDict, Field
 
+from app.audit_trail import Noted
 from app.core.text import AnyText
 from app.dependencies import Operator, ResourcesDep
 from app.ingestion.embedding_admin import (
@@ -62,14 +63,18 @@ async def list_all(_operator: Operator, resources: ResourcesDep) -> SpacesOut:
 
 
 @router.post("", status_code=status.HTTP_202_ACCEPTED)
-async def start(body: StartRequest, _operator: Operator, resources: ResourcesDep) -> SpaceOut:
+async def start(
+    body: StartRequest, _operator: Operator, resources: ResourcesDep, note: Noted
+) -> SpaceOut:
     """Begin to change over to another embedding model: workers fill its space beside the live one.
 
     Asks the model for one vector first, so that one that can't be used is refused at once.
     """
+    note.details = body.model_dump()
     space_id = await start_reembedding(
         resources.db, resources.embedders, body.model.strip(), is_held=body.hold
     )
+    note.object_id = str(space_id)
     return _out(await get_space(resources.db, space_id))
 
 
@@ -80,12 +85,17 @@ async def get_one(space_id: SpaceId, _operator: Operator, resources: ResourcesDe
 
 @router.post("/{space_id}/{action}")
 async def act(
-    space_id: SpaceId, action: SpaceAction, _operator: Operator, resources: ResourcesDep
+    space_id: SpaceId,
+    action: SpaceAction,
+    _operator: Operator,
+    resources: ResourcesDep,
+    note: Noted,
 ) -> SpacesOut:
     """Pause, resume or cancel the filling; switch, roll back, or finish and free the old vectors.
 
     Answers with what is there afterwards; 409 when the step does not fit.
     """
+    note.object_id, note.details = str(space_id), {"step": action}
     await act_on_space(resources.db, space_id, action)
     return await list_all(_operator, resources)
 

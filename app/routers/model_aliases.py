@@ -5,7 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response, status
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.core.text import AnyText
+from app.audit_trail import Noted
+from app.core.text import AnyText, CleanLine
 from app.dependencies import Operator, ResourcesDep
 from app.llm.model_aliases import MAX_TARGETS, MAX_WEIGHT, Alias, AliasTarget
 
@@ -32,7 +33,7 @@ class AliasTargetBody(BaseModel):
 class AliasBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    description: AnyText = Field(default="", max_length=500)
+    description: CleanLine = Field(default="", max_length=500)
     targets: list[AliasTargetBody] = Field(min_length=1, max_length=MAX_TARGETS)
     allow_extractive: bool = Field(
         default=False,
@@ -83,12 +84,14 @@ async def put_alias(
     response: Response,
     _operator: Operator,
     resources: ResourcesDep,
+    note: Noted,
 ) -> AliasOut:
     """Make an alias, or another thing of it. Every process knows within 5 s.
 
     It goes before a model of the same bare name. 400 for targets that are no models or lead back
     to the alias itself.
     """
+    note.details = body.model_dump(mode="json")
     alias = Alias(
         name=name,
         description=body.description,

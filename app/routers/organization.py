@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from app.accounts import organizations
 from app.accounts.organizations import change_organization, get_organization
 from app.accounts.users import clean_name
+from app.audit_trail import Noted
 from app.core.text import AnyText
 from app.dependencies import (
     OrganizationManager,
@@ -134,10 +135,13 @@ async def read_organization(
 
 @router.patch("")
 async def patch_organization(
-    body: OrganizationPatch, caller: OrganizationManager, resources: ResourcesDep
+    body: OrganizationPatch, caller: OrganizationManager, resources: ResourcesDep, note: Noted
 ) -> OrganizationSettingsOut:
     """For its owners and admins. It holds from the next question on; everywhere within 3 s."""
     named = body.model_fields_set
+    note.details = body.model_dump(exclude_unset=True, exclude={"system_prompt"})
+    if "system_prompt" in named:
+        note.details["system_prompt_chars"] = len(body.system_prompt)
     async with resources.db.transaction(caller) as session:
         changed = await change_organization(
             session,
@@ -154,13 +158,15 @@ async def patch_organization(
 
 @router.delete("", status_code=status.HTTP_202_ACCEPTED)
 async def delete_organization(
-    body: OrganizationDelete, caller: OrganizationOwner, resources: ResourcesDep
+    body: OrganizationDelete, caller: OrganizationOwner, resources: ResourcesDep, note: Noted
 ) -> OrganizationDeletionOut:
     """Delete the organization with everything in it, for good. For its owners.
 
     All its sign-ins, keys and streams end within 5 s, the caller's too. What is in it is removed
-    after that; who asked for it finds the receipt from their next sign-in.
+    after that; who asked for it finds the receipt from their next sign-in. Of the audit log who did
+    what and when stays, for operators: without addresses, names and what changed.
     """
+    note.object_id = str(caller.org_id)
     async with resources.db.system_transaction() as session:
         deletion = await organizations.delete_organization(session, caller, confirm=body.confirm)
     resources.principals.forget(caller.org_id)

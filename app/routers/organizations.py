@@ -46,6 +46,7 @@ async def create_organization(
     async with resources.db.system_transaction() as session:
         created = await organizations.create_organization(session, caller.user_id, name=body.name)
     note.org_id, note.object_id = created.org_id, str(created.org_id)
+    note.details = {"name": created.name}
     return show_joined_organization(created)
 
 

@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
+from app.audit_trail import Noted
 from app.core.errors import InvalidRequest, PreconditionFailed, UnsupportedMediaType
 from app.dependencies import Reader, ResourcesDep, UploadCaller, Writer, get_resumable_uploads
 from app.documents.filenames import clean_filename
@@ -95,6 +96,7 @@ async def create_upload(
     caller: UploadCaller,
     uploads: UploadsDep,
     _version: Annotated[None, Depends(require_version)],
+    note: Noted,
     upload_length: Annotated[str | None, Header()] = None,
     upload_metadata: Annotated[str, Header(description=_METADATA)] = "",
 ) -> UploadStateOut:
@@ -107,6 +109,7 @@ async def create_upload(
         filename=clean_filename(metadata.get("filename") or metadata.get("name") or ""),
         options=parse_options({key: [value] for key, value in metadata.items()}),
     )
+    note.object_id = str(state.upload_id)
     response.headers["Location"] = f"/api/v1/uploads/{state.upload_id}"
     response.headers["Upload-Expires"] = format_datetime(state.expires_at, usegmt=True)
     return _out(state)

@@ -115,6 +115,7 @@ async def register_session(
     signed_in = await authenticator.register(
         email=body.email, password=body.password, name=body.name, client=client
     )
+    audit_note(request).tell_operator(signed_in.account)
     await _end_current(request, authenticator)
     return _give(request, response, authenticator, signed_in)
 
@@ -191,6 +192,7 @@ async def switch_session(
     authenticator: AuthenticatorDep,
 ) -> WebSession:
     """Go on in another organization, in all tabs: they share the cookie."""
+    audit_note(request).object_id = str(body.organization_id)
     token = _find_token(request)
     if token is None:
         raise NotAuthenticated("Nobody is signed in.", code="invalid_refresh_token")

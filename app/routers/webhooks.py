@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from fastapi import APIRouter, Query, status
@@ -10,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.audit_trail import Noted
 from app.core.pagination import Cursor
-from app.core.text import AnyText
+from app.core.text import AnyText, CleanLine
 from app.dependencies import OrganizationManager, ResourcesDep
 from app.models.webhooks import DeliveryStatus, Webhook, WebhookAttempt, WebhookEventType
 from app.webhooks import deliveries, endpoints
@@ -29,7 +30,7 @@ class WebhookIn(BaseModel):
     url: AnyText = Field(
         max_length=2_000, description="Public and https, but for local installations."
     )
-    description: AnyText = Field(default="", max_length=200)
+    description: CleanLine = Field(default="", max_length=200)
     events: _Events
 
 
@@ -39,7 +40,7 @@ class WebhookPatch(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     url: AnyText | None = Field(default=None, max_length=2_000)
-    description: AnyText | None = Field(default=None, max_length=200)
+    description: CleanLine | None = Field(default=None, max_length=200)
     events: _Events | None = None
     is_active: bool | None = None
 
@@ -130,6 +131,7 @@ async def create_webhook(
             sealer=resources.sealer,
         )
     note.object_id = str(webhook.id)
+    note.details = _named(body, url)
     return _with_secret(webhook, secret)
 
 
@@ -144,12 +146,17 @@ async def get_webhook(
 
 @router.patch("/{webhook_id}")
 async def change_webhook(
-    webhook_id: UUID, body: WebhookPatch, caller: OrganizationManager, resources: ResourcesDep
+    webhook_id: UUID,
+    body: WebhookPatch,
+    caller: OrganizationManager,
+    resources: ResourcesDep,
+    note: Noted,
 ) -> WebhookOut:
     """Change what is named. One that is switched on again gets what it missed, if not too old."""
     url = body.url
     if url is not None:
         url = check_url(url, allows_private=not resources.settings.is_production)
+    note.details = _named(body, url)
     change = Change(
         url=url,
         description=body.description,
@@ -231,12 +238,26 @@ async def get_delivery(
 
 @router.post("/{webhook_id}/deliveries/{delivery_id}/replay", status_code=status.HTTP_202_ACCEPTED)
 async def replay_delivery(
-    webhook_id: UUID, delivery_id: UUID, caller: OrganizationManager, resources: ResourcesDep
+    webhook_id: UUID,
+    delivery_id: UUID,
+    caller: OrganizationManager,
+    resources: ResourcesDep,
+    note: Noted,
 ) -> DeliveryOut:
-    """Send the same event once more, with the same `webhook-id`."""
+    """Send the same event once more, with the same `webhook-id`.
+
+    409 `webhook_inactive` for a webhook that is switched off.
+    """
+    note.details = {"webhook_id": str(webhook_id)}
     async with resources.db.transaction(caller) as session:
-        view = await deliveries.replay(session, caller.org_id, webhook_id, delivery_id)
+        view = await endpoints.replay(session, caller.org_id, webhook_id, delivery_id)
     return DeliveryOut(**_facts(view))
+
+
+def _named(body: WebhookIn | WebhookPatch, url: str | None) -> dict[str, Any]:
+    """Return what was named, for the audit log. The path of a URL is often a secret: its host."""
+    details = body.model_dump(mode="json", exclude_unset=True, exclude={"url"})
+    return details if url is None else details | {"host": urlsplit(url).hostname}
 
 
 def _unique(events: Sequence[WebhookEventType]) -> list[WebhookEventType]:

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Row, Select, and_, delete, func, insert, select, text, tuple_, update
+from sqlalchemy import Row, Select, and_, func, insert, select, text, tuple_, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from app.core.db import delete_batch
 from app.core.errors import NotFound
 from app.core.ids import new_id
 from app.core.pagination import Cursor, Page
@@ -32,7 +33,6 @@ LEASE_S = 30
 MAX_PER_WEBHOOK = 3
 _GONE = 410
 _JITTER = 0.1
-_MAX_DELETED = 10_000
 _RANDOM = random.SystemRandom()
 
 _CLAIM = text("""
@@ -179,12 +179,11 @@ async def list_deliveries(
         query = query.where(key < tuple_(cursor.created_at, cursor.id))
     order = (WebhookDelivery.created_at.desc(), WebhookDelivery.id.desc())
     rows = (await session.execute(query.order_by(*order).limit(limit + 1))).all()
-    views = [_view(row) for row in rows[:limit]]
-    next_cursor = None
-    if len(rows) > limit:
-        last = views[-1].delivery
-        next_cursor = Cursor(last.created_at, last.id).encode()
-    return Page(views, next_cursor)
+    return Page.of(
+        [_view(row) for row in rows],
+        limit,
+        lambda view: Cursor(view.delivery.created_at, view.delivery.id).encode(),
+    )
 
 
 async def get_delivery(
@@ -203,14 +202,6 @@ async def get_delivery(
         .order_by(WebhookAttempt.number)
     )
     return _view(row), attempts.all()
-
-
-async def replay(
-    session: AsyncSession, org_id: UUID, webhook_id: UUID, delivery_id: UUID
-) -> DeliveryView:
-    """Send the event of a delivery once more, under the same message id. Raises NotFound."""
-    view, _ = await get_delivery(session, org_id, webhook_id, delivery_id)
-    return await add_delivery(session, org_id, webhook_id, view.event, is_replay=True)
 
 
 async def add_delivery(
@@ -233,18 +224,9 @@ async def add_delivery(
 
 async def delete_old(session: AsyncSession) -> int:
     """Delete events of more than 30 days ago with their log, 10,000 at most. Returns how many."""
-    old = (
-        select(WebhookEvent.org_id, WebhookEvent.id)
-        .where(WebhookEvent.created_at < func.now() - KEPT_FOR)
-        .limit(_MAX_DELETED)
-        .with_for_update(skip_locked=True)
+    return await delete_batch(
+        session, WebhookEvent, WebhookEvent.created_at < func.now() - KEPT_FOR
     )
-    deleted = await session.execute(
-        delete(WebhookEvent)
-        .where(tuple_(WebhookEvent.org_id, WebhookEvent.id).in_(old))
-        .returning(WebhookEvent.id)
-    )
-    return len(deleted.all())
 
 
 def _views(org_id: UUID) -> Select[WebhookDelivery, WebhookEvent, WebhookAttempt]:

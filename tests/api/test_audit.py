@@ -2,7 +2,7 @@
 
 import asyncio
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx2
 import pytest
@@ -15,9 +15,29 @@ from app.accounts.operators import set_operator
 from app.audit_trail import AUDITED, UNAUDITED
 from app.resources import Resources
 from tests.owner_sql import run_sql
-from tests.people import PASSWORD, Person
+from tests.people import PASSWORD, Person, register
 
+ORGANIZATION = "/api/v1/organization"
 _CHANGES = {"POST", "PUT", "PATCH", "DELETE"}
+
+
+@pytest.fixture
+async def operator(client: httpx2.AsyncClient, database_url: str) -> Person:
+    person = await register(client, f"operator-{uuid4().hex}@example.com")
+    assert await set_operator(database_url, person.email, is_operator=True)
+    return person
+
+
+async def lines_of(operator: Person, org_id: UUID) -> list[dict[str, Any]]:
+    response = await operator.get(f"/api/v1/admin/audit-log?org_id={org_id}")
+    assert response.status_code == 200, response.text
+    items: list[dict[str, Any]] = response.json()["items"]
+    return items
+
+
+async def delete_organization(person: Person) -> httpx2.Response:
+    body = {"confirm": person.tokens["organization"]["name"]}
+    return await person.client.request("DELETE", ORGANIZATION, json=body, headers=person.headers)
 
 
 async def log_of(person: Person, query: str = "") -> list[dict[str, Any]]:
@@ -165,10 +185,160 @@ async def test_who_deleted_an_organization_is_known_after_it_is_gone(
     async with resources.db.system_transaction() as session:
         await session.execute(text("SELECT forget_audit_events(:id)"), {"id": person.org_id})
         left = await session.execute(
-            text("SELECT org_id, action, object_id, status FROM audit_events WHERE user_id = :id"),
+            text(
+                "SELECT org_id, object_id, status, address <> '' AND client <> '' FROM audit_events"
+                " WHERE user_id = :id AND action = 'organization.delete' ORDER BY id"
+            ),
             {"id": person.user_id},
         )
-    assert left.all() == [(None, "organization.delete", str(person.org_id), 202)]
+    gone = (person.org_id, str(person.org_id))
+    assert left.all() == [(*gone, 422, True), (*gone, 202, True)]
+
+
+async def test_of_a_deleted_organization_operators_keep_who_did_what(
+    person: Person, operator: Person, resources: Resources
+) -> None:
+    uploaded = (await person.upload("a.txt", b"words")).json()
+    await person.delete(f"/v1/files/{person.email}")
+    invited = {"email": f"invited-{uuid4().hex}@example.com", "role": "viewer"}
+    assert (await person.post(f"{ORGANIZATION}/invitations", json=invited)).status_code == 201
+    before = await lines_of(operator, person.org_id)
+    assert invited["email"] in str(before)
+    assert all(line["address"] for line in before)
+
+    assert (await delete_organization(person)).status_code == 202
+    async with resources.db.system_transaction() as session:
+        forget = text("SELECT forget_audit_events(:id)")
+        assert await session.scalar(forget, {"id": person.org_id}) == len(before)
+        assert await session.scalar(forget, {"id": person.org_id}) == 0
+
+    deleted, *after = await lines_of(operator, person.org_id)
+    assert deleted["action"] == "organization.delete"
+    assert deleted["address"]
+    kept = ("id", "at", "org_id", "user_id", "action", "status", "request_id")
+    assert [{name: line[name] for name in kept} for line in after] == [
+        {name: line[name] for name in kept} for line in before
+    ]
+    for line in after:
+        assert (line["address"], line["client"], line["details"]) == ("", "", {})
+    objects = {line["action"]: line["object_id"] for line in after}
+    assert objects["document.upload"] == uploaded["document_id"]
+    assert objects["document.delete"] is None  # a path holds whatever was typed
+
+
+async def test_what_operators_did_stays_whole(operator: Person, resources: Resources) -> None:
+    path = f"/api/v1/admin/organizations/{operator.org_id}/limits"
+    changed = await operator.client.put(path, json={"plan": "pro"}, headers=operator.headers)
+    assert changed.status_code == 200, changed.text
+    assert (await delete_organization(operator)).status_code == 202
+    async with resources.db.system_transaction() as session:
+        await session.execute(text("SELECT forget_audit_events(:id)"), {"id": operator.org_id})
+        query = text(
+            "SELECT address <> '', details->>'plan' FROM audit_events"
+            " WHERE org_id = :id AND action = 'admin.change_limits'"
+        )
+        assert (await session.execute(query, {"id": operator.org_id})).all() == [(True, "pro")]
+
+
+async def change(
+    person: Person, method: str, path: str, body: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """Do it, and return the newest line of the log of their organization."""
+    response = await person.client.request(method, path, json=body, headers=person.headers)
+    assert response.is_success, response.text
+    return (await log_of(person))[0]
+
+
+async def test_what_was_changed_is_said(person: Person) -> None:
+    line = await change(person, "PUT", "/api/v1/budget", {"monthly_limit_usd": "12.50"})
+    assert (line["action"], line["details"]) == ("budget.change", {"monthly_limit_usd": "12.50"})
+
+    settings = {"name": "Zoo & Sons", "system_prompt": "Whisper.", "reject_prompt_injection": True}
+    line = await change(person, "PATCH", "/api/v1/organization", settings)
+    assert line["details"] == {
+        "name": "Zoo & Sons",
+        "reject_prompt_injection": True,
+        "system_prompt_chars": 8,
+    }
+
+    key = {"name": "k", "scope": "write", "requests_per_minute": 5}
+    line = await change(person, "POST", "/api/v1/api-keys", key)
+    assert line["details"] == key | {"environment": "live"}
+    path = f"/api/v1/api-keys/{line['object_id']}"
+    line = await change(person, "PATCH", path, {"tokens_per_day": 9, "requests_per_minute": None})
+    assert line["details"] == {"tokens_per_day": 9, "requests_per_minute": None}
+    line = await change(person, "POST", f"{path}/rotate", {"overlap_s": 60})
+    assert line["details"] == {"overlap_s": 60}
+
+    webhook = {"url": "http://127.0.0.1:9/T0/secret-path?token=s", "events": ["run.failed"]}
+    line = await change(person, "POST", "/api/v1/webhooks", webhook)
+    assert line["details"] == {"events": ["run.failed"], "host": "127.0.0.1"}
+    path = f"/api/v1/webhooks/{line['object_id']}"
+    line = await change(person, "PATCH", path, {"is_active": False})
+    assert line["details"] == {"is_active": False}
+    assert "secret-path" not in str(await log_of(person))
+
+    uploaded = (await person.upload("a.txt", b"words")).json()
+    path = f"/api/v1/documents/{uploaded['document_id']}"
+    line = await change(person, "PATCH", path, {"tags": ["hush"], "visibility": "private"})
+    assert line["details"] == {"changed": ["tags", "visibility"], "visibility": "private"}
+
+
+async def test_what_is_named_in_no_path_is_an_object_too(person: Person) -> None:
+    created = await person.post("/api/v1/organizations", json={"name": "Second"})
+    started = await person.client.post(
+        "/api/v1/uploads",
+        headers=person.headers | {"Tus-Resumable": "1.0.0", "Upload-Length": "15"},
+    )
+    assert started.status_code == 201, started.text
+    assert (await log_of(person))[0]["object_id"] == started.json()["upload_id"]
+
+    own_page = {"X-Footnote-Web": "1", "Sec-Fetch-Site": "same-origin"}
+    form = {"email": person.email, "password": PASSWORD}
+    # A client of its own, for the cookie.
+    async with httpx2.AsyncClient(
+        transport=person.client._transport, base_url="https://footnote.test", headers=own_page
+    ) as browser:
+        signed_in = (await browser.post("/api/v1/session", json=form)).json()
+        switched = await browser.post(
+            "/api/v1/session/switch",
+            json={"organization_id": created.json()["id"]},
+            headers={"Authorization": f"Bearer {signed_in['access_token']}"},
+        )
+        assert switched.status_code == 200, switched.text
+        there = {"Authorization": f"Bearer {switched.json()['access_token']}"}
+        log = (await browser.get(f"{ORGANIZATION}/audit-log", headers=there)).json()["items"]
+    assert (log[0]["action"], log[0]["object_id"]) == ("organization.switch", created.json()["id"])
+
+
+async def test_what_operators_changed_is_said(operator: Person, stranger: Person) -> None:
+    limits = {"plan": "pro", "overrides": {"documents": 7, "members": None}}
+    path = f"/api/v1/admin/organizations/{stranger.org_id}/limits"
+    line = await change(operator, "PUT", path, limits)
+    assert (line["object_id"], line["details"]) == (str(stranger.org_id), limits)
+
+    price = {"input_usd": "1.5", "output_usd": "6", "cached_input_usd": None}
+    path = f"/api/v1/admin/prices/openai/audited-{uuid4().hex}"
+    line = await change(operator, "PUT", path, price)
+    assert line["details"] == price | {"organization_id": None}
+    theirs = f"{path}?organization_id={stranger.org_id}"
+    line = await change(operator, "PUT", theirs, price)
+    assert line["details"] == price | {"organization_id": str(stranger.org_id)}
+    line = await change(operator, "DELETE", theirs)
+    assert line["details"] == {"organization_id": str(stranger.org_id)}
+    await change(operator, "DELETE", path)
+
+    alias = {"description": "Quick", "targets": [{"model": "openai/gpt-4.1-nano", "weight": 3}]}
+    path = f"/api/v1/admin/model-aliases/audited-{uuid4().hex}"
+    line = await change(operator, "PUT", path, alias)
+    assert line["details"] == alias | {"allow_extractive": False}
+    await change(operator, "DELETE", path)
+
+    # What failed says what was asked for.
+    path = f"/api/v1/admin/organizations/{uuid4()}/limits"
+    missing = await operator.client.put(path, json={"plan": "free"}, headers=operator.headers)
+    assert missing.status_code == 404
+    assert (await log_of(operator))[0]["details"] == {"plan": "free", "overrides": {}}
 
 
 async def test_another_organization_sees_none_of_it(person: Person, stranger: Person) -> None:

@@ -169,3 +169,61 @@ async def test_garbage_is_refused(url: str, person: Person) -> None:
         large = await http.post("/mcp", content=b'{"a": "' + b"a" * 2_000_000 + b'"}')
         assert large.status_code == 413
         assert (await http.get("/mcp")).status_code == 405
+
+
+LIST_TOOLS = {"jsonrpc": "2.0", "id": 1, "method": "tools/list"}
+
+
+@pytest.mark.parametrize(
+    ("origin", "host", "status"),
+    [
+        (None, None, 200),
+        ("http://{own}", None, 200),
+        ("http://localhost:3000", None, 200),  # a dev server, of the local mode's CORS_ORIGINS
+        ("http://127.0.0.1:8000", None, 200),  # the web app's own, whatever a proxy made of Host
+        ("https://evil.example", None, 403),
+        ("http://evil.example:8000", "evil.example:8000", 403),  # a name that leads here
+        ("http://{own}.evil.example", None, 403),
+        ("null", None, 403),
+        ("", None, 403),
+    ],
+)
+async def test_only_pages_of_ours_may_call(
+    url: str, person: Person, origin: str | None, host: str | None, status: int
+) -> None:
+    own = url.removeprefix("http://")
+    headers = person.headers | {"Accept": "application/json"}
+    if origin is not None:
+        headers["Origin"] = origin.format(own=own)
+    if host is not None:
+        headers["Host"] = host
+    async with httpx2.AsyncClient(base_url=url, headers=headers) as http:
+        response = await http.post("/mcp", json=LIST_TOOLS)
+    assert response.status_code == status, response.text
+    if status == 403:
+        assert response.json()["error"]["code"] == "forbidden_origin"
+        assert response.headers.get("Access-Control-Allow-Origin") is None
+
+
+async def test_what_is_no_json_is_refused_in_our_error_body(url: str, person: Person) -> None:
+    headers = person.headers | {"Accept": "application/json"}
+    async with httpx2.AsyncClient(base_url=url, headers=headers) as http:
+        for media_type in ("text/plain", "", "application/x-www-form-urlencoded"):
+            response = await http.post("/mcp", content=b"{}", headers={"Content-Type": media_type})
+            assert response.status_code == 415, media_type
+            assert response.json()["error"]["code"] == "unsupported_media_type"
+        with_charset = {"Content-Type": "application/json; charset=utf-8"}
+        response = await http.post("/mcp", json=LIST_TOOLS, headers=with_charset)
+    assert response.status_code == 200
+
+
+async def test_a_key_that_may_not_use_the_default_is_told_so(url: str, librarian: Person) -> None:
+    key = {"name": "narrow", "scope": "write", "allowed_models": ["openai/some-other"]}
+    created = await librarian.post("/api/v1/api-keys", json=key)
+    assert created.status_code == 201, created.text
+    async with connect(url, {"X-API-Key": created.json()["key"]}) as client:
+        answer = await client.call_tool("ask", {"question": "How many lions are there?"})
+    assert answer.is_error
+    assert answer.structured_content["error"]["code"] == "model_not_found"
+    assert "this API key may not use it" in text_of(answer)
+    assert "no configured provider" not in text_of(answer)

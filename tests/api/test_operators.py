@@ -131,7 +131,13 @@ async def test_registering_first_makes_an_operator_in_local_mode_only(
             await register(client, f"{uuid4().hex}@example.com")
         async with app.state.resources.db.system_transaction() as session:
             found = await session.scalar(text("SELECT count(*) FROM users WHERE is_operator"))
-    assert found == operators
+            told = await session.scalar(
+                text(
+                    "SELECT count(*) FROM audit_events e JOIN users u ON u.id = e.user_id"
+                    " WHERE e.action = 'user.register' AND e.details @> '{\"is_operator\": true}'"
+                )
+            )
+    assert found == told == operators
 
 
 async def test_the_command_line_grants_and_revokes(
@@ -146,10 +152,49 @@ async def test_the_command_line_grants_and_revokes(
     for step, is_operator in (("grant", True), ("grant", True), ("revoke", False)):
         assert await asyncio.to_thread(main, ["admin", step, person.email]) == 0
         assert await resolve(resources, person) is is_operator
+    assert await lines_about(resources, person) == [
+        ("admin.change_user", None, None, "", "Command line", {"is_operator": is_operator})
+        for is_operator in (True, True, False)
+    ]
     assert await asyncio.to_thread(main, ["admin", "grant", "nobody@example.com"]) == 1
     assert await asyncio.to_thread(main, ["admin", "grant", "nobody"]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 2
+
+
+async def test_who_is_switched_off_is_made_no_operator(
+    person: Person,
+    resources: Resources,
+    settings: Settings,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(settings.data_dir)
+    monkeypatch.setenv("DATABASE_URL", settings.database_url)
+    async with resources.db.system_transaction() as session:
+        await session.execute(
+            text("UPDATE users SET is_active = false WHERE id = :id"), {"id": person.user_id}
+        )
+    assert await asyncio.to_thread(main, ["admin", "grant", person.email]) == 1
+    captured = capsys.readouterr()
+    assert "switched off" in captured.err
+    assert captured.out == ""
+    assert await lines_about(resources, person) == []
+    # Nothing is in the way of taking it from them.
+    assert await asyncio.to_thread(main, ["admin", "revoke", person.email]) == 0
+    async with resources.db.system_transaction() as session:
+        query = text("SELECT is_operator FROM users WHERE id = :id")
+        assert await session.scalar(query, {"id": person.user_id}) is False
+
+
+async def lines_about(resources: Resources, person: Person) -> list[tuple[object, ...]]:
+    """What the audit log says of changes to somebody, the oldest first."""
+    query = text(
+        "SELECT action, org_id, user_id, address, client, details FROM audit_events"
+        " WHERE object_id = :id ORDER BY id"
+    )
+    async with resources.db.system_transaction() as session:
+        return [tuple(row) for row in await session.execute(query, {"id": str(person.user_id)})]
 
 
 def test_the_command_line_finds_the_stack_that_runs(

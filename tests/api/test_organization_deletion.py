@@ -15,7 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core.storage import BlobStore
 from app.documents.deletion import purge_next
 from app.documents.organization_removal import (
-    FORGOTTEN_TABLES,
     KEPT_TABLES,
     ORGANIZATION_TABLES,
     remove_next_organization,
@@ -68,7 +67,7 @@ async def count_rows(resources: Resources, org_id: UUID) -> dict[str, int]:
             table: await session.scalar(
                 text(f"SELECT count(*) FROM {table} WHERE org_id = :org_id"), {"org_id": org_id}
             )
-            for table in (*ORGANIZATION_TABLES, *FORGOTTEN_TABLES)
+            for table in ORGANIZATION_TABLES
         }
         counts["organizations"] = await session.scalar(
             text("SELECT count(*) FROM organizations WHERE id = :org_id"), {"org_id": org_id}
@@ -350,7 +349,7 @@ async def test_the_list_of_tables_is_that_of_the_database(resources: Resources) 
                 )
             )
         )
-    assert {*ORGANIZATION_TABLES, *FORGOTTEN_TABLES, *KEPT_TABLES} == tables
+    assert {*ORGANIZATION_TABLES, *KEPT_TABLES} == tables
     assert len(ORGANIZATION_TABLES) == len(set(ORGANIZATION_TABLES))
 
 

@@ -31,7 +31,8 @@ from app.webhooks.deliveries import (
 from app.webhooks.outbox import emit
 from app.webhooks.sending import WebhookSender
 from tests.conftest import ingest_all, serve
-from tests.people import PASSWORD, Person
+from tests.key_holders import set_role
+from tests.people import Person, sign_in
 
 ALL = [event.value for event in WebhookEventType]
 
@@ -256,6 +257,46 @@ async def test_gone_switches_it_off(
     assert len(await log_of(person, webhook["id"])) == 1
 
 
+async def test_while_it_is_switched_off_nothing_is_replayed(
+    person: Person, resources: Resources, receiver: Receiver
+) -> None:
+    webhook = await add(person, receiver.url)
+    await tell(resources, person)
+    sent = await wait_for_status(person, webhook["id"], "delivered")
+    path = f"/api/v1/webhooks/{webhook['id']}"
+    replay = f"{path}/deliveries/{sent['id']}/replay"
+
+    async def switch(*, is_active: bool) -> None:
+        body = {"is_active": is_active}
+        changed = await person.client.patch(path, headers=person.headers, json=body)
+        assert changed.status_code == 200
+
+    await switch(is_active=False)
+    refused = await person.post(replay)
+    assert (refused.status_code, refused.json()["error"]["code"]) == (409, "webhook_inactive")
+    assert "switch it on" in refused.json()["error"]["message"]
+    assert len(await log_of(person, webhook["id"])) == 1
+    await switch(is_active=True)
+    assert (await person.post(replay)).status_code == 202
+    await receiver.wait_for(2)
+
+
+async def test_a_description_shows_nothing_but_what_it_is(
+    person: Person, receiver: Receiver
+) -> None:
+    body = {"url": receiver.url, "events": ALL, "description": "pay\u202eroll\u0007 \n a\u200bb"}
+    created = (await person.post("/api/v1/webhooks", json=body)).json()
+    assert created["description"] == "payroll ab"
+    changed = await person.client.patch(
+        f"/api/v1/webhooks/{created['id']}",
+        headers=person.headers,
+        json={"description": "\u2066\u202d"},
+    )
+    assert changed.json()["description"] == ""
+    reordered = {"url": f"{receiver.url}/\u202egpj.exe", "events": ALL}
+    assert (await person.post("/api/v1/webhooks", json=reordered)).status_code == 422
+
+
 async def test_what_is_rolled_back_is_not_told(
     person: Person, resources: Resources, receiver: Receiver
 ) -> None:
@@ -436,24 +477,9 @@ async def test_strangers_and_members_have_nothing_to_do_with_them(
     assert (await stranger.get("/api/v1/webhooks")).json() == {"items": []}
 
     await set_role(resources, person, MemberRole.MEMBER)
-    member = await sign_in_again(person)
+    member = await sign_in(person.client, person.email)
     assert (await member.get(path)).status_code == 403
     assert (await member.get("/api/v1/webhooks")).status_code == 403
-
-
-async def set_role(resources: Resources, person: Person, role: MemberRole) -> None:
-    async with resources.db.system_transaction() as session:
-        await session.execute(
-            text("UPDATE memberships SET role = :role WHERE user_id = :user"),
-            {"role": role, "user": person.user_id},
-        )
-
-
-async def sign_in_again(person: Person) -> Person:
-    """A new session is looked at anew."""
-    form = {"username": person.email, "password": PASSWORD}
-    response: httpx2.Response = await person.client.post("/api/v1/auth/login", data=form)
-    return Person(person.client, person.email, response.json())
 
 
 async def test_changes_and_bad_input(person: Person, receiver: Receiver) -> None:

@@ -161,7 +161,7 @@ async def test_budget_gauge_and_alert(member: Visitor) -> None:
     await member.page.get_by_text("No limit is set").wait_for()
     limit = member.page.get_by_label("Limit of a month")
     await limit.fill("a lot")
-    await member.page.get_by_text("Write an amount such as 25 or 7.50.").wait_for()
+    await member.page.get_by_text("Write an amount such as 1250 or 7.50.").wait_for()
     await expect(member.button("Set the limit")).to_be_disabled()
     await limit.fill("5")
     await member.button("Set the limit").click()
@@ -266,6 +266,98 @@ async def test_a_webhook_is_changed_switched_renewed_and_deleted(
     await member.dialog.get_by_role("button", name="Delete").click()
     await member.heading("There are no webhooks yet").wait_for()
     assert (await member.call("/api/v1/webhooks"))["items"] == []
+
+
+# What is typed, and what the page says of it.
+AMOUNTS = {
+    "25": "That is US$25.00.",
+    "7,5": "That is US$7.50.",
+    "1,000.50": "That is US$1,000.50.",
+    "1.000,50": "That is US$1,000.50.",
+    "1 000": "That is US$1,000.00.",
+    "1\u202f000,125": "That is US$1,000.125.",
+    "1'000.5": "That is US$1,000.50.",
+    "1,000,000": "That is US$1,000,000.00.",
+    "0,125": "That is US$0.125.",
+    "1234.567": "That is US$1,234.567.",
+    "0.000000001": "That is US$0.000000001.",
+    "1,000": "This can be read as 1000 or as 1: write one of these.",
+    "12.345": "This can be read as 12345 or as 12.3450: write one of these.",
+    "1,00,000": "Write an amount such as 1250 or 7.50.",
+    "1,000,00": "Write an amount such as 1250 or 7.50.",
+    "1.2.3": "Write an amount such as 1250 or 7.50.",
+    "-3": "Write an amount such as 1250 or 7.50.",
+    "1e3": "Write an amount such as 1250 or 7.50.",
+    "0.0000000001": "At most 9 digits stand behind the point.",
+}
+
+
+async def test_an_amount_is_read_as_it_is_meant_or_not_at_all(member: Visitor) -> None:
+    await open_settings(member, "budget")
+    limit = member.page.get_by_label("Limit of a month")
+    for typed, said in AMOUNTS.items():
+        await limit.fill(typed)
+        await expect(member.page.locator("form .field-note"), typed).to_contain_text(said)
+        if said.startswith("That is"):
+            await expect(member.button("Set the limit"), typed).to_be_enabled()
+        else:
+            await expect(member.button("Set the limit"), typed).to_be_disabled()
+    # What is stored is never shown in a way that has two meanings.
+    for typed, stored, shown in (("1,000.50", "1000.5", "1000.5"), ("1.1250", "1.125", "1.1250")):
+        await limit.fill(typed)
+        await member.button("Set the limit").click()
+        await expect(limit).to_have_value(shown)
+        assert (await member.call("/api/v1/budget"))["limit_usd"] == stored
+
+
+async def test_all_fields_for_numbers_read_them_alike(operator: Visitor) -> None:
+    dialog = operator.dialog
+    await open_settings(operator, "api-keys")
+    await operator.button("New key").click()
+    await dialog.get_by_label("Name", exact=True).fill("typed")
+    await dialog.get_by_text("Limits of its own").click()
+    await dialog.get_by_label("Tokens a day").fill("1,250,000")
+    await dialog.get_by_label("Requests a minute").fill("1.000")  # no part of a request is meant
+    await dialog.get_by_label("US dollars a month").fill("1,000")
+    create = dialog.get_by_role("button", name="Create key")
+    await expect(create).to_be_disabled()
+    await dialog.get_by_label("US dollars a month").fill("1,000.25")
+    await create.click()
+    await dialog.get_by_role("button", name="Done").click()
+    [key] = (await operator.call("/api/v1/api-keys"))["items"]
+    assert (key["tokens_per_day"], key["requests_per_minute"]) == (1_250_000, 1000)
+    assert key["monthly_budget_nano"] == 1_000_250_000_000
+
+    name = (await operator.call("/api/v1/auth/me"))["organization"]["name"]
+    await open_settings(operator, "admin-organizations")
+    await operator.page.get_by_label("Find by name").fill(name)
+    await operator.button(f"Plan and limits of {name}").click()
+    for label in ("Documents", "Storage in MB"):
+        await dialog.get_by_label(label, exact=True).select_option("Own limit")
+    await dialog.get_by_label("Documents: own limit").fill("12,000")
+    await dialog.get_by_label("Storage in MB: own limit").fill("1.500")
+    await expect(dialog.get_by_role("button", name="Save")).to_be_disabled()
+    await dialog.get_by_text("1500 or as 1.5").wait_for()
+    await dialog.get_by_label("Storage in MB: own limit").fill("1.5")
+    await dialog.get_by_role("button", name="Save").click()
+    await operator.page.get_by_text("The limits are set.").wait_for()
+    limits = (await operator.call("/api/v1/organization/limits"))["limits"]
+    assert (limits["documents"], limits["storage_bytes"]) == (12_000, 1_500_000)
+
+    await open_settings(operator, "admin-prices")
+    await operator.button("Set a price").click()
+    await dialog.get_by_label("Model", exact=True).fill("openai/gpt-4.1")
+    await dialog.get_by_label("Input", exact=True).fill("2.125")
+    await dialog.get_by_label("Output", exact=True).fill("8")
+    await expect(dialog.get_by_role("button", name="Save")).to_be_disabled()
+    await dialog.get_by_label("Input", exact=True).fill("2.1250")
+    await dialog.get_by_role("button", name="Save").click()
+    await operator.choose(operator.button("Actions for openai/gpt-4.1"), "Change")
+    await expect(dialog.get_by_label("Input", exact=True)).to_have_value("2.1250")
+    await expect(dialog.get_by_role("button", name="Save")).to_be_enabled()
+    await dialog.get_by_role("button", name="Cancel").click()
+    await operator.choose(operator.button("Actions for openai/gpt-4.1"), "Delete")
+    await operator.page.get_by_text("The price is deleted.").wait_for()
 
 
 async def test_the_audit_log_by_action_person_and_time(member: Visitor) -> None:
@@ -412,6 +504,11 @@ async def test_models_and_providers_with_their_state(operator: Visitor) -> None:
 
 async def test_operators_see_the_audit_log_of_all(operator: Visitor, member: Visitor) -> None:
     await open_settings(operator, "admin-audit")
+    await operator.page.get_by_label("Action").select_option("Admin: change user")
+    granted = operator.page.get_by_role("table", name="Audit log").get_by_role("row")
+    granted = granted.filter(has_text="is_operator: true").first
+    await expect(granted).to_contain_text("Somebody on the server itself")
+    await operator.page.get_by_label("Action").select_option("")
     await operator.page.get_by_label("Find a person").fill(member.email)
     person = operator.page.get_by_label("Person", exact=True)
     await person.get_by_role("option", name=member.email).wait_for(state="attached")

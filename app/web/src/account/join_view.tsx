@@ -11,7 +11,7 @@ import { Button } from "../ui/button";
 import { EmptyState, ErrorState, FormError, Loading } from "../ui/states";
 import { tell, tellError } from "../ui/toast";
 import { useAction } from "../ui/use_action";
-import { Credentials } from "./sign_in_view";
+import { Credentials, OtherWay } from "./sign_in_view";
 import "./join_view.css";
 
 type Offer = Schemas["OfferOut"];
@@ -88,12 +88,7 @@ function Entrance({ email, onEnter }: { email: string; onEnter: () => void }) {
   return (
     <section aria-label={isNew ? "Create your account" : "Sign in"}>
       <Credentials key={String(isNew)} isNew={isNew} fixedEmail={email} onEnter={onEnter} />
-      <p class="sign-in-other">
-        {isNew ? "You have an account?" : "New here?"}{" "}
-        <button type="button" class="text-button" onClick={() => setNew(!isNew)}>
-          {isNew ? "Sign in" : "Create an account"}
-        </button>
-      </p>
+      <OtherWay isNew={isNew} onSwitch={() => setNew(!isNew)} />
     </section>
   );
 }

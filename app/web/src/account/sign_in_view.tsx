@@ -32,12 +32,7 @@ export function SignInView() {
       <main class="sign-in-card">
         <h1>{isNew ? "Create your account" : "Sign in"}</h1>
         <Credentials key={String(isNew)} isNew={isNew} />
-        <p class="sign-in-other">
-          {isNew ? "You have an account?" : "New here?"}{" "}
-          <button type="button" class="text-button" onClick={() => setNew(!isNew)}>
-            {isNew ? "Sign in" : "Create an account"}
-          </button>
-        </p>
+        <OtherWay isNew={isNew} onSwitch={() => setNew(!isNew)} />
       </main>
     </div>
   );
@@ -97,5 +92,17 @@ export function Credentials({ isNew, fixedEmail, onEnter }: CredentialsProps) {
         {isNew ? "Create account" : "Sign in"}
       </Button>
     </form>
+  );
+}
+
+/** From making an account to signing in, and back. */
+export function OtherWay({ isNew, onSwitch }: { isNew: boolean; onSwitch: () => void }) {
+  return (
+    <p class="sign-in-other">
+      {isNew ? "You have an account?" : "New here?"}{" "}
+      <button type="button" class="text-button" onClick={onSwitch}>
+        {isNew ? "Sign in" : "Create an account"}
+      </button>
+    </p>
   );
 }

@@ -1,6 +1,7 @@
 import { useState } from "preact/hooks";
 import { api, read } from "../api/client";
 import { models } from "../api/models";
+import { readAmount } from "../text/amount";
 import { Button, IconButton } from "../ui/button";
 import { Dialog } from "../ui/dialog";
 import { Field } from "../ui/field";
@@ -12,14 +13,15 @@ interface Target {
   /** Of this form alone. */
   key: number;
   model: string;
-  weight: number;
+  /** As it is typed. */
+  weight: string;
 }
 
 const MAX_TARGETS = 16;
 const MAX_WEIGHT = 1000;
 let lastKey = 0;
 
-const newTarget = (model = "", weight = 0): Target => ({ key: ++lastKey, model, weight });
+const newTarget = (model = "", weight = 0): Target => ({ key: ++lastKey, model, weight: String(weight) });
 
 interface DialogProps {
   /** Null: a new one. */
@@ -36,13 +38,13 @@ export function AliasDialog({ alias, onClose, onDone }: DialogProps) {
     () => alias?.targets.map(({ model, weight }) => newTarget(model, weight)) ?? [newTarget()],
   );
   const { isBusy, error, run } = useAction(async () => {
-    const named = targets.map(({ model, weight }) => ({ model: model.trim(), weight }));
+    const named = targets.map(({ model, weight }) => ({ model: model.trim(), weight: toWeight(weight) ?? 0 }));
     const body = { description: description.trim(), targets: named, allow_extractive: isExtractive };
     await read(api.PUT("/api/v1/admin/model-aliases/{name}", { params: { path: { name: name.trim() } }, body }));
     tell("The name is saved.");
     onDone();
   });
-  const isComplete = name.trim() && targets.length > 0 && targets.every(({ model }) => model.trim());
+  const isComplete = name.trim() && targets.length > 0 && targets.every(isSet);
   const actions = (
     <>
       <Button onClick={onClose}>Cancel</Button>
@@ -84,6 +86,14 @@ export function AliasDialog({ alias, onClose, onDone }: DialogProps) {
   );
 }
 
+const isSet = ({ model, weight }: Target): boolean => model.trim() !== "" && toWeight(weight) !== null;
+
+/** 0 where none is typed; null for what is none. */
+function toWeight(typed: string): number | null {
+  const { value, problem } = readAmount(typed, 0);
+  return problem || Number(value) > MAX_WEIGHT ? null : Number(value);
+}
+
 interface TargetsProps {
   targets: readonly Target[];
   onChange: (targets: Target[]) => void;
@@ -116,13 +126,14 @@ function Targets({ targets, onChange }: TargetsProps) {
             onInput={(event) => change(key, { model: event.currentTarget.value })}
           />
           <input
-            type="number"
+            inputMode="numeric"
+            autocomplete="off"
             aria-label={`Weight of model ${index + 1}`}
-            title="Weight"
-            min={0}
-            max={MAX_WEIGHT}
+            aria-invalid={toWeight(weight) === null ? true : undefined}
+            title={`Weight, 0 to ${MAX_WEIGHT}`}
+            maxLength={5}
             value={weight}
-            onInput={(event) => change(key, { weight: Math.trunc(event.currentTarget.valueAsNumber) || 0 })}
+            onInput={(event) => change(key, { weight: event.currentTarget.value })}
           />
           <IconButton
             icon="send"

@@ -1,8 +1,10 @@
-import { useState } from "preact/hooks";
+import { useId, useState } from "preact/hooks";
 import { api, read, type Schemas } from "../api/client";
 import { useLoaded } from "../api/use_loaded";
 import { planName } from "../organization/budget_limits";
+import { readAmount, writeAmount } from "../text/amount";
 import { formatNumber } from "../text/format";
+import { understood } from "../ui/amount_field";
 import { Button } from "../ui/button";
 import { Dialog } from "../ui/dialog";
 import { SelectField } from "../ui/field";
@@ -134,6 +136,8 @@ interface RowProps {
 }
 
 function LimitRow({ limit: { label, isOptional, unit }, typed, start, onChange }: RowProps) {
+  const noteId = useId();
+  const amount = readAmount(typed ?? "", placesOf(unit));
   const mode = typed === undefined ? "plan" : typed === null ? "none" : "own";
   function choose(next: string) {
     if (next === "plan") onChange(undefined);
@@ -149,16 +153,23 @@ function LimitRow({ limit: { label, isOptional, unit }, typed, start, onChange }
       </select>
       {mode === "own" && (
         <input
-          type="number"
-          min={0}
-          step="any"
+          inputMode="decimal"
+          autocomplete="off"
           required
+          maxLength={30}
           aria-label={`${label}: own limit`}
+          aria-describedby={noteId}
+          aria-invalid={amount.problem ? true : undefined}
           value={typed ?? ""}
           onInput={(event) => onChange(event.currentTarget.value)}
         />
       )}
       {mode === "plan" && <span class="faint">{start === null ? "no limit" : formatNumber(start / unit)}</span>}
+      {mode === "own" && (
+        <p id={noteId} class={amount.problem ? "field-note error" : "field-note"}>
+          {amount.problem ?? understood(amount)}
+        </p>
+      )}
     </div>
   );
 }
@@ -167,7 +178,7 @@ function typedOf({ overrides }: Current): Typed {
   const typed: Typed = {};
   for (const { name, unit } of LIMITS) {
     const value = overrides[name];
-    if (value !== undefined) typed[name] = value === null ? null : String(value / unit);
+    if (value !== undefined) typed[name] = value === null ? null : writeAmount(String(value / unit));
   }
   return typed;
 }
@@ -176,9 +187,17 @@ function overridesOf(typed: Typed): Partial<Record<LimitName, number | null>> {
   const overrides: Partial<Record<LimitName, number | null>> = {};
   for (const { name, unit } of LIMITS) {
     const value = typed[name];
-    if (value !== undefined) overrides[name] = value === null ? null : Math.round(Number(value) * unit);
+    if (value === undefined) continue;
+    overrides[name] = value === null ? null : Math.round(Number(readAmount(value, placesOf(unit)).value) * unit);
   }
   return overrides;
 }
 
-const isComplete = (typed: Typed): boolean => Object.values(typed).every((value) => value === null || value !== "");
+const isComplete = (typed: Typed): boolean =>
+  LIMITS.every(({ name, unit }) => {
+    const value = typed[name];
+    return value === undefined || value === null || readAmount(value, placesOf(unit)).value !== null;
+  });
+
+/** Parts only of what the API counts more finely. */
+const placesOf = (unit: number): number => Math.log10(unit);

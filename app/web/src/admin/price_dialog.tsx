@@ -1,12 +1,19 @@
 import { useState } from "preact/hooks";
 import { api, read } from "../api/client";
 import { models } from "../api/models";
+import { readAmount, writeAmount } from "../text/amount";
+import { AmountField } from "../ui/amount_field";
 import { Button } from "../ui/button";
 import { Dialog } from "../ui/dialog";
 import { Field } from "../ui/field";
 import { tell } from "../ui/toast";
 import { useAction } from "../ui/use_action";
 import type { Price } from "./prices_section";
+
+/** Null: none, or none that is clear. */
+type Usd = string | null;
+
+const PLACES = 6;
 
 interface DialogProps {
   price: Partial<Price>;
@@ -17,16 +24,16 @@ interface DialogProps {
 export function PriceDialog({ price, onClose, onDone }: DialogProps) {
   const [model, setModel] = useState(price.model ?? "");
   const [organizationId, setOrganizationId] = useState(price.organization_id ?? "");
-  const [input, setInput] = useState(price.input_usd ?? "");
-  const [cached, setCached] = useState(price.cached_input_usd ?? "");
-  const [output, setOutput] = useState(price.output_usd ?? "");
+  const [input, setInput] = useState(writeAmount(price.input_usd ?? ""));
+  const [cached, setCached] = useState(writeAmount(price.cached_input_usd ?? ""));
+  const [output, setOutput] = useState(writeAmount(price.output_usd ?? ""));
+  const [input_usd, cached_input_usd, output_usd] = [input, cached, output].map(dollars) as [Usd, Usd, Usd];
+  const isComplete = model.trim() && input_usd !== null && output_usd !== null;
+  const isClear = cached.trim() === "" || cached_input_usd !== null;
   const { isBusy, error, run } = useAction(async () => {
     const query = organizationId.trim() ? { organization_id: organizationId.trim() } : {};
-    const body = {
-      input_usd: dollars(input),
-      output_usd: dollars(output),
-      cached_input_usd: cached ? dollars(cached) : null,
-    };
+    if (input_usd === null || output_usd === null) return; // the button is off
+    const body = { input_usd, output_usd, cached_input_usd };
     await read(api.PUT("/api/v1/admin/prices/{model}", { params: { path: { model: model.trim() }, query }, body }));
     tell("The price is set.");
     onDone();
@@ -36,13 +43,7 @@ export function PriceDialog({ price, onClose, onDone }: DialogProps) {
   const actions = (
     <>
       <Button onClick={onClose}>Cancel</Button>
-      <Button
-        type="submit"
-        form="price-form"
-        kind="primary"
-        isBusy={isBusy}
-        disabled={!model.trim() || !input || !output}
-      >
+      <Button type="submit" form="price-form" kind="primary" isBusy={isBusy} disabled={!isComplete || !isClear}>
         Save
       </Button>
     </>
@@ -90,20 +91,8 @@ interface MoneyProps {
   onChange: (value: string) => void;
 }
 
-function Money({ label, hint = "US dollars for a million tokens.", value, onChange }: MoneyProps) {
-  const isAmount = value === "" || /^\d+([.,]\d{0,6})?$/.test(value.trim());
-  return (
-    <Field
-      label={label}
-      hint={hint}
-      inputMode="decimal"
-      autocomplete="off"
-      maxLength={14}
-      value={value}
-      error={isAmount ? null : "Write an amount such as 2.50."}
-      onInput={(event) => onChange(event.currentTarget.value)}
-    />
-  );
+function Money({ label, hint = "For a million tokens.", value, onChange }: MoneyProps) {
+  return <AmountField label={label} hint={hint} isUsd places={PLACES} typed={value} onType={onChange} />;
 }
 
-const dollars = (typed: string): string => typed.trim().replace(",", ".");
+const dollars = (typed: string): Usd => readAmount(typed, PLACES).value;

@@ -355,7 +355,7 @@ export interface paths {
         head?: never;
         /**
          * Patch Api Key
-         * @description Change a key's name and limits.
+         * @description Change a key's name and limits. They hold everywhere within 5 s.
          */
         patch: operations["patch_api_key_api_v1_api_keys__key_id__patch"];
         trace?: never;
@@ -606,6 +606,8 @@ export interface paths {
         /**
          * Create Run
          * @description Begin an answer, and say where its events are. 409 while the conversation has another.
+         *
+         *     429 (`too_many_streams`) while its reader would have no place.
          */
         post: operations["create_run_api_v1_chat_runs_post"];
         delete?: never;
@@ -1319,7 +1321,8 @@ export interface paths {
          * @description Delete the organization with everything in it, for good. For its owners.
          *
          *     All its sign-ins, keys and streams end within 5 s, the caller's too. What is in it is removed
-         *     after that; who asked for it finds the receipt from their next sign-in.
+         *     after that; who asked for it finds the receipt from their next sign-in. Of the audit log who did
+         *     what and when stays, for operators: without addresses, names and what changed.
          */
         delete: operations["delete_organization_api_v1_organization_delete"];
         options?: never;
@@ -1869,6 +1872,8 @@ export interface paths {
         /**
          * Replay Delivery
          * @description Send the same event once more, with the same `webhook-id`.
+         *
+         *     409 `webhook_inactive` for a webhook that is switched off.
          */
         post: operations["replay_delivery_api_v1_webhooks__webhook_id__deliveries__delivery_id__replay_post"];
         delete?: never;
@@ -2095,7 +2100,7 @@ export interface paths {
         };
         /**
          * List Models
-         * @description The models that answer, first of all the one that does when none is named.
+         * @description The models that answer, first the one that does when none is named; then those that embed.
          */
         get: operations["list_models_v1_models_get"];
         put?: never;
@@ -2165,6 +2170,48 @@ export interface paths {
          * @description Have a response found no more. The last one of a conversation takes that with it.
          */
         delete: operations["delete_kept_response_v1_responses__response_id__delete"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/responses/{response_id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel Response
+         * @description End a response where it is; one that has ended stays as it is.
+         */
+        post: operations["cancel_response_v1_responses__response_id__cancel_post"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/v1/responses/{response_id}/input_items": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * List Input Items
+         * @description The messages that a kept response was made from, also those of the responses before it.
+         *
+         *     Its `instructions` are its own, and what a message of the system said is not kept.
+         */
+        get: operations["list_input_items_v1_responses__response_id__input_items_get"];
+        put?: never;
+        post?: never;
+        delete?: never;
         options?: never;
         head?: never;
         patch?: never;
@@ -2699,7 +2746,7 @@ export interface components {
         ApiKeyCreate: {
             /**
              * Allowed Models
-             * @description null: all of them.
+             * @description Aliases and `provider/model`; an id without its provider is looked up. null: all of them.
              */
             allowed_models?: string[] | null;
             /** @default live */
@@ -2733,6 +2780,13 @@ export interface components {
         ApiKeyOut: {
             /** Allowed Models */
             allowed_models: string[] | null;
+            /** Budget Alerts */
+            budget_alerts: components["schemas"]["BudgetAlertOut"][];
+            /**
+             * Budget Percent
+             * @description Of the monthly budget, what is spent; null: it has none of its own.
+             */
+            budget_percent: number | null;
             /**
              * Created At
              * Format: date-time
@@ -2763,6 +2817,11 @@ export interface components {
             made_by_key_id: string | null;
             /** Monthly Budget Nano */
             monthly_budget_nano: number | null;
+            /**
+             * Monthly Spent Nano
+             * @description This month (UTC), in billionths of a US dollar. A call whose price is unknown counts as if its tokens cost UNKNOWN_PRICE_CEILING_USD for a million.
+             */
+            monthly_spent_nano: number;
             /** Name */
             name: string;
             /**
@@ -2868,7 +2927,7 @@ export interface components {
             at: string;
             /**
              * Client
-             * @description Untrusted text such as "Chrome on Linux".
+             * @description Untrusted text such as "Chrome on Linux"; `Command line` without an address where it was done on the server itself.
              */
             client: string;
             /** Details */
@@ -2982,7 +3041,10 @@ export interface components {
             /** Username */
             username: string;
         };
-        /** BudgetAlertOut */
+        /**
+         * BudgetAlertOut
+         * @description Each is told once a month, of the limit that there was then.
+         */
         BudgetAlertOut: {
             /**
              * At
@@ -2998,7 +3060,7 @@ export interface components {
              * Monthly Limit Usd
              * @description Null: no limit.
              */
-            monthly_limit_usd: number | string | null;
+            monthly_limit_usd: (number | string) | null;
         };
         /**
          * BudgetOut
@@ -4480,6 +4542,28 @@ export interface components {
          * @enum {string}
          */
         IngestionStage: "parsing" | "ocr" | "chunking" | "embedding" | "indexing";
+        /** InputItemListOut */
+        InputItemListOut: {
+            /**
+             * Data
+             * @description Messages, as of the input of a response.
+             */
+            data: {
+                [key: string]: unknown;
+            }[];
+            /** First Id */
+            first_id?: string | null;
+            /** Has More */
+            has_more: boolean;
+            /** Last Id */
+            last_id?: string | null;
+            /**
+             * Object
+             * @default list
+             * @constant
+             */
+            object: "list";
+        };
         /**
          * InputMessage
          * @description `content` may also be a list of parts: input_text or output_text.
@@ -4715,6 +4799,12 @@ export interface components {
              * @description Whether it answers when no model is named.
              */
             is_default: boolean;
+            /**
+             * Kind
+             * @description Which of the two it is for.
+             * @enum {string}
+             */
+            kind: "chat" | "embedding";
             /**
              * Object
              * @default model
@@ -5040,6 +5130,13 @@ export interface components {
         NewApiKey: {
             /** Allowed Models */
             allowed_models: string[] | null;
+            /** Budget Alerts */
+            budget_alerts: components["schemas"]["BudgetAlertOut"][];
+            /**
+             * Budget Percent
+             * @description Of the monthly budget, what is spent; null: it has none of its own.
+             */
+            budget_percent: number | null;
             /**
              * Created At
              * Format: date-time
@@ -5075,6 +5172,11 @@ export interface components {
             made_by_key_id: string | null;
             /** Monthly Budget Nano */
             monthly_budget_nano: number | null;
+            /**
+             * Monthly Spent Nano
+             * @description This month (UTC), in billionths of a US dollar. A call whose price is unknown counts as if its tokens cost UNKNOWN_PRICE_CEILING_USD for a million.
+             */
+            monthly_spent_nano: number;
             /** Name */
             name: string;
             /**
@@ -5415,7 +5517,7 @@ export interface components {
              * Cached Input Usd
              * @description Of input that the vendor had read before; null: as other input.
              */
-            cached_input_usd?: number | string | null;
+            cached_input_usd?: (number | string) | null;
             /** Input Usd */
             input_usd: number | string;
             /** Output Usd */
@@ -6861,9 +6963,9 @@ export interface components {
             cached_tokens: number;
             /**
              * Cost Usd
-             * @description Of the calls whose price is known.
+             * @description Of the calls whose price is known; null where that is none of them.
              */
-            cost_usd: string;
+            cost_usd: string | null;
             /** Errors */
             errors: number;
             /** Input Tokens */
@@ -6908,9 +7010,9 @@ export interface components {
             cached_tokens: number;
             /**
              * Cost Usd
-             * @description Of the calls whose price is known.
+             * @description Of the calls whose price is known; null where that is none of them.
              */
-            cost_usd: string;
+            cost_usd: string | null;
             /** Day */
             day?: string | null;
             /** Errors */
@@ -7544,7 +7646,7 @@ export interface operations {
             };
             header?: never;
             path: {
-                /** @description As `provider/model`. */
+                /** @description As `provider/model`; `provider/*` is each of its models that was given none. */
                 model: string;
             };
             cookie?: never;
@@ -7581,7 +7683,7 @@ export interface operations {
             };
             header?: never;
             path: {
-                /** @description As `provider/model`. */
+                /** @description As it is listed. */
                 model: string;
             };
             cookie?: never;
@@ -11342,6 +11444,74 @@ export interface operations {
                 };
                 content: {
                     "application/json": unknown;
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    cancel_response_v1_responses__response_id__cancel_post: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                response_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description Validation Error */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["HTTPValidationError"];
+                };
+            };
+        };
+    };
+    list_input_items_v1_responses__response_id__input_items_get: {
+        parameters: {
+            query?: {
+                /** @description An id: what comes behind. */
+                after?: string | null;
+                limit?: number;
+                /** @description By age. */
+                order?: "asc" | "desc";
+            };
+            header?: never;
+            path: {
+                response_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Successful Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["InputItemListOut"];
                 };
             };
             /** @description Validation Error */

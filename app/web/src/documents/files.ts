@@ -11,6 +11,8 @@ export interface Sorted {
 const SUFFIXES = [
   ...["pdf", "docx", "docm", "pptx", "pptm", "ppsx", "xlsx", "xlsm", "epub", "html", "htm", "xhtml"],
   ...["md", "markdown", "mdown", "mkd", "txt", "text", "log", "rst", "csv", "tsv", "json", "jsonl", "ndjson", "eml"],
+  ...["c", "cpp", "cs", "css", "go", "h", "java", "js", "php", "py", "rb", "rs"],
+  ...["sh", "sql", "tex", "toml", "ts", "tsx", "yaml", "yml"],
   ...["png", "jpg", "jpeg", "tif", "tiff", "webp", "bmp", "gif"],
 ];
 const READABLE = new Set(SUFFIXES);

@@ -139,7 +139,10 @@ function* factsOf(key: ApiKey): Generator<string> {
   if (key.allowed_models) yield key.allowed_models.join(", ");
   if (key.requests_per_minute !== null) yield `${key.requests_per_minute} requests a minute`;
   if (key.tokens_per_day !== null) yield `${key.tokens_per_day} tokens a day`;
-  if (key.monthly_budget_nano !== null) yield `${formatUsd(String(key.monthly_budget_nano / 1e9))} a month`;
+  if (key.monthly_budget_nano !== null)
+    yield `${dollars(key.monthly_spent_nano)} of ${dollars(key.monthly_budget_nano)} this month`;
 }
+
+const dollars = (nano: number): string => formatUsd(String(nano / 1e9));
 
 const isPast = (iso: string): boolean => Date.parse(iso) <= Date.now();

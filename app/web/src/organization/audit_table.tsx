@@ -9,6 +9,10 @@ import "./audit.css";
 
 type Line = Schemas["AuditLineOut"];
 
+/** What the server names as the client of `python -m app admin`. */
+const COMMAND_LINE = "Command line";
+const ON_SERVER = "Somebody on the server itself";
+
 const RESULTS = new Map<string, { kind: "ready" | "failed"; name: string }>([
   ["ok", { kind: "ready", name: "Done" }],
   ["denied", { kind: "failed", name: "Denied" }],
@@ -26,21 +30,23 @@ export function AuditTable({ pages }: { pages: Pages<Line> }) {
 
 const COLUMNS: readonly Column<Line>[] = [
   { label: "Action", cell: ActionCell },
-  {
-    label: "Who",
-    cell: ({ email, user_id, key_id, client, address }) => (
-      <>
-        {email ?? (user_id ? "Somebody who left" : "Nobody who is known")}
-        <span class="note" dir="auto">
-          {[client, address].filter(Boolean).join(", ")}
-          {key_id && ", with an API key"}
-        </span>
-      </>
-    ),
-  },
+  { label: "Who", cell: WhoCell },
   { label: "When", cell: ({ at }) => formatMoment(at) },
   { label: "Result", cell: ResultCell },
 ];
+
+function WhoCell({ email, user_id, key_id, client, address }: Line) {
+  const nobody = client === COMMAND_LINE && !address ? ON_SERVER : "Nobody who is known";
+  return (
+    <>
+      {email ?? (user_id ? "Somebody who left" : nobody)}
+      <span class="note" dir="auto">
+        {[client, address].filter(Boolean).join(", ")}
+        {key_id && ", with an API key"}
+      </span>
+    </>
+  );
+}
 
 function ActionCell({ action, object_id, details }: Line) {
   const facts = Object.entries(details).map(([name, value]) => `${name}: ${JSON.stringify(value)}`);

@@ -1,15 +1,19 @@
 import { useEffect, useState } from "preact/hooks";
 import { api, read } from "../api/client";
 import { may } from "../api/session";
+import { readAmount, writeAmount } from "../text/amount";
 import { formatCost, formatPercent, formatUtcDay } from "../text/format";
+import { AmountField } from "../ui/amount_field";
 import { Button } from "../ui/button";
-import { Field } from "../ui/field";
 import { ErrorState, FormError, Loading } from "../ui/states";
 import { tell } from "../ui/toast";
 import { useAction } from "../ui/use_action";
 import { PlanLimits } from "./budget_limits";
 import { type Budget, budget, loadBudget } from "./budget_state";
 import "./budget.css";
+
+/** A billionth of a dollar is the least that the server counts. */
+const PLACES = 9;
 
 export function BudgetSection() {
   const { error, run } = useAction(loadBudget);
@@ -27,7 +31,7 @@ export function BudgetSection() {
   );
 }
 
-function Gauge({ budget: { spent_usd, held_usd, limit_usd, resets_at } }: { budget: Budget }) {
+function Gauge({ budget: { spent_usd, held_usd, limit_usd, resets_at, alerts } }: { budget: Budget }) {
   const limit = limit_usd === null ? null : Number(limit_usd);
   const share = (usd: string) => (limit ? Math.min(1, Number(usd) / limit) : Number(usd) > 0 || limit === 0 ? 1 : 0);
   const spent = share(spent_usd);
@@ -53,6 +57,9 @@ function Gauge({ budget: { spent_usd, held_usd, limit_usd, resets_at } }: { budg
           <span class="mark" />
         </div>
       )}
+      {alerts.map(({ percent, at }) => (
+        <p key={percent}>{`${percent} % were reached on ${formatUtcDay(at)}.`}</p>
+      ))}
       <p class="faint">
         {Number(held_usd) > 0 && `${formatCost(held_usd)} more are held for answers under way. `}
         {`Begins anew on ${formatUtcDay(resets_at)} (UTC).`}
@@ -63,21 +70,20 @@ function Gauge({ budget: { spent_usd, held_usd, limit_usd, resets_at } }: { budg
 
 /** For who manages the organization. */
 function LimitForm({ limit }: { limit: string | null }) {
-  const [typed, setTyped] = useState(limit === null ? "" : String(Number(limit)));
-  const amount = parse(typed);
+  const [typed, setTyped] = useState(limit === null ? "" : writeAmount(limit));
+  const amount = readAmount(typed, PLACES).value;
   const set = useAction(() => put(amount));
   const clear = useAction(() => put(null));
   const isBusy = set.isBusy || clear.isBusy;
   return (
     <form class="limit-form" onSubmit={set.run}>
-      <Field
+      <AmountField
         label="Limit of a month, in US dollars"
         hint="At 80 and 100 percent an alert is shown here and sent to webhooks. Once it is spent, no model is called."
-        inputMode="decimal"
-        autocomplete="off"
-        value={typed}
-        error={typed && amount === null ? "Write an amount such as 25 or 7.50." : null}
-        onInput={(event) => setTyped(event.currentTarget.value)}
+        isUsd
+        places={PLACES}
+        typed={typed}
+        onType={setTyped}
       />
       <div class="limit-buttons">
         <Button
@@ -102,10 +108,4 @@ function LimitForm({ limit }: { limit: string | null }) {
 async function put(monthly_limit_usd: string | null): Promise<void> {
   budget.value = await read(api.PUT("/api/v1/budget", { body: { monthly_limit_usd } }));
   tell(monthly_limit_usd === null ? "There is no limit any more." : "The limit is set.");
-}
-
-/** A decimal number, with a comma or a point. Null: it is none. */
-function parse(typed: string): string | null {
-  const amount = typed.trim().replace(",", ".");
-  return /^\d{1,9}(\.\d{0,9})?$/.test(amount) ? amount : null;
 }

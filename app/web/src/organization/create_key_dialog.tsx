@@ -2,6 +2,8 @@ import { useEffect, useId, useState } from "preact/hooks";
 import { api, read, type Schemas } from "../api/client";
 import { loadModels, modelName, models } from "../api/models";
 import { may } from "../api/session";
+import { readAmount } from "../text/amount";
+import { AmountField } from "../ui/amount_field";
 import { Button } from "../ui/button";
 import { Dialog } from "../ui/dialog";
 import { Field, SelectField } from "../ui/field";
@@ -30,6 +32,8 @@ interface FormProps {
 
 const EMPTY: Draft = { name: "", scope: "write", allowedModels: null, days: 90, requests: "", tokens: "", dollars: "" };
 const DAY_MS = 86_400_000;
+const USD_PLACES = 9;
+const NO_LIMIT = "Empty: none of its own.";
 const SCOPES: readonly [scope: Scope, label: string, hint: string][] = [
   ["read", "Read", "Documents, search, conversations, usage."],
   ["write", "Read and write", "Also questions to a model, and changes to documents."],
@@ -50,7 +54,7 @@ export function CreateKeyDialog({ onClose, onCreated }: { onClose: () => void; o
     onCreated(await read(api.POST("/api/v1/api-keys", { body: toBody(draft) }))),
   );
   const change = (changes: Partial<Draft>) => setDraft({ ...draft, ...changes });
-  const isReady = draft.name.trim() !== "" && draft.allowedModels?.length !== 0;
+  const isReady = draft.name.trim() !== "" && draft.allowedModels?.length !== 0 && isClear(draft);
   const actions = (
     <>
       <Button onClick={onClose}>Cancel</Button>
@@ -147,44 +151,35 @@ function Limits({ draft, onChange }: FormProps) {
     <details class="own-limits">
       <summary>Limits of its own</summary>
       <div class="form-pair">
-        <Amount label="Requests a minute" value={draft.requests} onValue={(requests) => onChange({ requests })} />
-        <Amount label="Tokens a day" value={draft.tokens} onValue={(tokens) => onChange({ tokens })} />
-        <Amount
+        <AmountField
+          label="Requests a minute"
+          hint={NO_LIMIT}
+          places={0}
+          typed={draft.requests}
+          onType={(requests) => onChange({ requests })}
+        />
+        <AmountField
+          label="Tokens a day"
+          hint={NO_LIMIT}
+          places={0}
+          typed={draft.tokens}
+          onType={(tokens) => onChange({ tokens })}
+        />
+        <AmountField
           label="US dollars a month"
-          step="any"
-          min={0}
-          value={draft.dollars}
-          onValue={(dollars) => onChange({ dollars })}
+          hint={NO_LIMIT}
+          isUsd
+          places={USD_PLACES}
+          typed={draft.dollars}
+          onType={(dollars) => onChange({ dollars })}
         />
       </div>
     </details>
   );
 }
 
-interface AmountProps {
-  label: string;
-  value: string;
-  onValue: (value: string) => void;
-  step?: string;
-  min?: number;
-}
-
-function Amount({ label, value, onValue, step = "1", min = 1 }: AmountProps) {
-  return (
-    <Field
-      label={label}
-      hint="Empty: none of its own."
-      type="number"
-      inputMode="decimal"
-      min={min}
-      step={step}
-      value={value}
-      onInput={(event) => onValue(event.currentTarget.value)}
-    />
-  );
-}
-
 function toBody({ name, scope, allowedModels, days, requests, tokens, dollars }: Draft): Body {
+  const usd = toNumber(dollars, USD_PLACES);
   return {
     name,
     scope,
@@ -193,8 +188,17 @@ function toBody({ name, scope, allowedModels, days, requests, tokens, dollars }:
     expires_at: days === 0 ? null : new Date(Date.now() + days * DAY_MS).toISOString(),
     requests_per_minute: toNumber(requests),
     tokens_per_day: toNumber(tokens),
-    monthly_budget_nano: dollars.trim() === "" ? null : Math.round(Number(dollars) * 1e9),
+    monthly_budget_nano: usd === null ? null : Math.round(usd * 1e9),
   };
 }
 
-const toNumber = (typed: string): number | null => (typed.trim() === "" ? null : Number(typed));
+/** Null: none is typed. */
+function toNumber(typed: string, places = 0): number | null {
+  const { value } = readAmount(typed, places);
+  return value === null ? null : Number(value);
+}
+
+const isClear = ({ requests, tokens, dollars }: Draft): boolean =>
+  [readAmount(requests, 0), readAmount(tokens, 0), readAmount(dollars, USD_PLACES)].every(
+    ({ problem }) => problem === null,
+  );

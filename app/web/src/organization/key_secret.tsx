@@ -1,8 +1,8 @@
-import { copy } from "../text/clipboard";
 import { Button } from "../ui/button";
 import { Dialog } from "../ui/dialog";
 import { Banner } from "../ui/states";
 import type { NewKey } from "./api_keys_section";
+import { Copyable } from "./copyable";
 
 /** The one time that a key is shown, with how it is used. */
 export function KeySecret({ created: { key, name, scope }, onClose }: { created: NewKey; onClose: () => void }) {
@@ -15,19 +15,9 @@ export function KeySecret({ created: { key, name, scope }, onClose }: { created:
   return (
     <Dialog title={`Your key “${name}”`} onClose={onClose} actions={actions}>
       <Banner kind="warning">Copy the key now: it is shown only this once.</Banner>
-      <div class="once" role="group" aria-label="API key">
-        <code>{key}</code>
-        <Button icon="copy" onClick={() => void copy(key)}>
-          Copy key
-        </Button>
-      </div>
+      <Copyable label="API key" action="Copy key" text={key} />
       <p>To try it:</p>
-      <div class="once" role="group" aria-label="Sample">
-        <pre>{sample}</pre>
-        <Button icon="copy" onClick={() => void copy(sample)}>
-          Copy sample
-        </Button>
-      </div>
+      <Copyable label="Sample" action="Copy sample" text={sample} />
       {scope !== "read" && (
         <p class="faint">Clients of the OpenAI API take the address {window.location.origin}/v1 and this key.</p>
       )}

@@ -54,8 +54,8 @@ export const METRICS: readonly Metric[] = [
 
 /** A call without a known price is in no sum: that is said. */
 export function sayCost({ cost_usd, unknown_cost_calls, requests }: Figures): string {
-  if (unknown_cost_calls === 0) return formatCost(cost_usd);
-  return unknown_cost_calls === requests ? "Unknown" : `${formatCost(cost_usd)} and more`;
+  if (unknown_cost_calls === 0) return formatCost(cost_usd ?? "0");
+  return cost_usd === null || unknown_cost_calls === requests ? "Unknown" : `${formatCost(cost_usd)} and more`;
 }
 
 export const totalOf = (metric: Metric, figures: Figures): number =>

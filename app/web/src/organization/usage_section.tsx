@@ -74,7 +74,7 @@ function Totals({ usage: { data, error, reload } }: { usage: Loaded<Usage> }) {
           {`${formatNumber(input_tokens)} in, ${formatNumber(output_tokens)} out`}
           {cached_tokens > 0 && `, ${formatNumber(cached_tokens)} cached`}
         </Figure>
-        <Figure label="Cost" value={formatCost(cost_usd)}>
+        <Figure label="Cost" value={cost_usd === null ? "Unknown" : formatCost(cost_usd)}>
           {isUnknown && `and that of ${count(unknown_cost_calls, "call")} without a known price`}
         </Figure>
         <Figure label="Requests" value={formatNumber(requests)}>

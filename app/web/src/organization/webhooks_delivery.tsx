@@ -1,6 +1,5 @@
 import { api, read } from "../api/client";
 import { useLoaded } from "../api/use_loaded";
-import { copy } from "../text/clipboard";
 import { formatDuration, formatMoment, formatNumber } from "../text/format";
 import { Button } from "../ui/button";
 import { Dialog } from "../ui/dialog";
@@ -8,6 +7,7 @@ import { ErrorState, Loading } from "../ui/states";
 import { type Column, Table } from "../ui/table";
 import { tell } from "../ui/toast";
 import { useAction } from "../ui/use_action";
+import { Copyable } from "./copyable";
 import { type DeliveryDetails, errorName } from "./webhooks_events";
 import { DeliveryBadge } from "./webhooks_log";
 
@@ -63,12 +63,7 @@ function Details({ delivery: { status, created_at, message_id, data, log } }: { 
         </dd>
       </dl>
       {log.length > 0 && <Table label="Attempts" columns={ATTEMPTS} items={log} keyOf={({ number }) => number} />}
-      <div class="once" role="group" aria-label="Data">
-        <pre dir="auto">{payload}</pre>
-        <Button icon="copy" onClick={() => void copy(payload)}>
-          Copy
-        </Button>
-      </div>
+      <Copyable label="Data" action="Copy" text={payload} />
     </>
   );
 }

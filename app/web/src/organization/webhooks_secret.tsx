@@ -1,8 +1,8 @@
 import type { Schemas } from "../api/client";
-import { copy } from "../text/clipboard";
 import { Button } from "../ui/button";
 import { Dialog } from "../ui/dialog";
 import { Banner } from "../ui/states";
+import { Copyable } from "./copyable";
 
 export type NewSecret = Schemas["WebhookWithSecret"];
 
@@ -21,12 +21,7 @@ export function SecretDialog({ created: { secret, url }, onClose }: { created: N
     <Dialog title="The secret of your webhook" onClose={onClose} actions={actions}>
       <p class="webhook-url">{url}</p>
       <Banner kind="warning">Copy the secret now: it is shown only this once.</Banner>
-      <div class="once" role="group" aria-label="Secret">
-        <code>{secret}</code>
-        <Button icon="copy" onClick={() => void copy(secret)}>
-          Copy secret
-        </Button>
-      </div>
+      <Copyable label="Secret" action="Copy secret" text={secret} />
       <p>
         Each request is signed with it, as Standard Webhooks says. Verify that before you believe one, with one of its
         libraries:

@@ -6,6 +6,9 @@ const decimal = new Intl.NumberFormat(LOCALES, { maximumFractionDigits: 1 });
 const percent = new Intl.NumberFormat(LOCALES, { style: "percent", maximumFractionDigits: 0 });
 const usd = new Intl.NumberFormat(LOCALES, { style: "currency", currency: "USD", maximumFractionDigits: 6 });
 const cents = new Intl.NumberFormat(LOCALES, { style: "currency", currency: "USD" });
+// As exact as the API takes it.
+const exactUsd = new Intl.NumberFormat(LOCALES, { style: "currency", currency: "USD", maximumFractionDigits: 9 });
+const exact = new Intl.NumberFormat(LOCALES, { maximumFractionDigits: 9 });
 const compact = new Intl.NumberFormat(LOCALES, { notation: "compact", maximumFractionDigits: 1 });
 const compactUsd = new Intl.NumberFormat(LOCALES, {
   style: "currency",
@@ -31,6 +34,12 @@ export const formatUsd = (amount: string): string => usd.format(Number(amount));
 /** In whole cents; less than ten of them more exactly. */
 export const formatCost = (amount: string): string =>
   Math.abs(Number(amount)) >= 0.1 || Number(amount) === 0 ? cents.format(Number(amount)) : formatUsd(amount);
+
+/** Every digit of a decimal number as the API has it. */
+export const formatExactUsd = (amount: string): string => exactUsd.format(amount as Intl.StringNumericLiteral);
+
+/** As `formatExactUsd`, of a number that is no money. */
+export const formatDecimal = (amount: string): string => exact.format(amount as Intl.StringNumericLiteral);
 
 /** "12K", for the axes of plots. */
 export const formatCompact = (value: number): string => compact.format(value);
