@@ -139,7 +139,7 @@ async def test_texts_too_long_for_a_cross_encoder_are_cut(server: ProviderServer
         (Reply(failure=Failure.STATUS, status=429, retry_after="7"), K.RATE_LIMITED),
         (Reply(failure=Failure.STATUS, status=401), K.AUTH),
         (Reply(failure=Failure.STATUS, status=422), K.BAD_REQUEST),
-        (Reply(failure=Failure.STATUS, status=307, location="/rerank"), K.BAD_REQUEST),
+        (Reply(failure=Failure.STATUS, status=307, location="/rerank"), K.PROTOCOL),
         (Reply(failure=Failure.RESET_EARLY), K.UNREACHABLE),
         (Reply(failure=Failure.CUT_BODY), K.TRUNCATED),
         (Reply(failure=Failure.HTML), K.PROTOCOL),
