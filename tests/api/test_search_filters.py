@@ -101,7 +101,7 @@ BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
     ({"pages": {"from": 0}}, "pages.from"),
     ({"pages": {"to": 10**30}}, "pages.to"),
     ({"pages": {"from": 3, "to": 2}}, "pages"),
-    ({"pages": {"canary": 3}}, "pages"),
+    ({"pages": {"first": 3}}, "pages.first"),
     ({"pages": [1, 2]}, "pages"),
     ({"document_ids": ["canary"]}, "document_ids.0"),
 ]
