@@ -221,7 +221,7 @@ async def test_too_many_requests_say_how_long_to_wait(member: Visitor) -> None:
 async def test_an_answer_says_which_model_did_not_give_it(member: Visitor, web_app: WebApp) -> None:
     await member.upload_until_ready(SHARED)
     await member.page.goto("/")
-    web_app.librarian.by_model["gpt-4.1-mini"] = Reply(failure=Failure.STATUS, status=401)
+    web_app.librarian.by_model["gpt-4.1-mini"] = Reply(failure=Failure.STATUS)
     try:
         answer = await member.ask_to_end(QUESTION)
     finally:
