@@ -23,7 +23,7 @@ AppError 500
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, ClassVar
+from typing import Any
 
 
 class AppError(Exception):
@@ -33,9 +33,9 @@ class AppError(Exception):
     offending field, `details` says more to programs.
     """
 
-    status: ClassVar[int] = 500
+    status: int = 500
     code: str = "internal_error"
-    type: ClassVar[str] = "server_error"
+    type: str = "server_error"
 
     def __init__(
         self,
@@ -203,8 +203,8 @@ class ProviderError(AppError):
         super().__init__(message, code=f"provider_{kind}", retry_after_s=retry_after_s)
         self.kind = kind
         self.provider = provider
-        self.status = _STATUS_BY_KIND.get(kind, 502)  # type: ignore[misc]  # one class, many statuses
-        self.type = "invalid_request_error" if self.status < 500 else "server_error"  # type: ignore[misc]
+        self.status = _STATUS_BY_KIND.get(kind, 502)
+        self.type = "invalid_request_error" if self.status < 500 else "server_error"
 
     @property
     def is_retryable(self) -> bool:
