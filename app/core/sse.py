@@ -16,6 +16,8 @@ from sse_starlette.sse import AppStatus, SendTimeoutError
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from app.core.confirmation import CONFIRM_EVERY_S
+
 log = structlog.get_logger(__name__)
 
 _HEADERS = {"Cache-Control": "no-cache, no-transform", "X-Accel-Buffering": "no"}
@@ -36,9 +38,7 @@ Frame = Mapping[str, Any]
 class StreamTiming:
     """Seconds. `status_wait_s`: how long the status waits for the first event, to tell a failure.
 
-    `confirm_s`: how often a long stream asks whether its reader may still read. What it is told
-    may be 3 s old (`app/accounts/credentials.py`), and who is removed is promised to read nothing
-    more after 5 s.
+    `confirm_s`: how often a long stream asks whether its reader may still read.
     `drain_s`: how long a stream may go on after SIGTERM. With the second or so that it takes to
     say so and to end, this must stay below the server's own grace (`app/__main__.py`).
     """
@@ -46,7 +46,7 @@ class StreamTiming:
     ping_s: float = 15.0
     send_timeout_s: float = 30.0
     status_wait_s: float = 10.0
-    confirm_s: float = 2.0
+    confirm_s: float = CONFIRM_EVERY_S
     drain_s: float = 8.0
 
 
