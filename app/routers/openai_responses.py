@@ -137,7 +137,7 @@ async def get_kept_response(
     async with resources.db.transaction(caller) as session:
         kept = await get_response(session, caller, run_id)
         view = await load_run(session, caller, run_id)
-        asked = await find_input(session, caller, kept)
+        asked = await find_input(session, caller, kept) if _is_search(kept) else ()
     draft = _draft_of(kept, view, asked)
     if draft.queries is not None and RESULTS in (include or []) and view.record is not None:
         start = view.record.start
@@ -327,15 +327,20 @@ def _draft(body: ResponseRequest, run_id: UUID, model: str) -> ResponseDraft:
     return ResponseDraft(run_id, model, body.repeated(), queries)
 
 
+def _is_search(kept: KeptResponse) -> bool:
+    return bool(kept.request.get("tools")) and kept.request.get("tool_choice") != "none"
+
+
 def _draft_of(kept: KeptResponse, view: RunView, asked: Sequence[InputItem]) -> ResponseDraft:
-    """Return a kept response as it is stored. What was searched for is the question."""
-    request = kept.request
-    is_search = bool(request.get("tools")) and request.get("tool_choice") != "none"
+    """Return a kept response as it is stored. What was searched for is the question.
+
+    `asked` is the input of one that searched.
+    """
     draft = ResponseDraft(
         kept.run_id,
         view.model,
-        request,
-        [each.text for each in asked[-1:]] if is_search else None,
+        kept.request,
+        [each.text for each in asked[-1:]] if _is_search(kept) else None,
         created_at=kept.created_at_s,
         text=view.text,
         has_message=bool(view.text),
